@@ -14,10 +14,10 @@ from bench.publishing import NOW as MADE_AT
 from bench.publishing import blocks
 from bench.units import MeteredStore
 from chalicelib.bootstrap import compose, running_in
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.state.blocks import Block
 from chalicelib.core.state.detections import Evidence
 from chalicelib.core.state.events import Event, Events
-from chalicelib.core.state.records import DAY_S
 from chalicelib.pipeline.stored import State
 from sluice.local.gateway import Gateway
 from tests.support.admin_api import Desk

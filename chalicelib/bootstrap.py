@@ -31,8 +31,10 @@ from chalicelib.pipeline.ingest import Ingest
 from chalicelib.pipeline.log_reader import LogReader
 from chalicelib.pipeline.log_writer import LogWriter
 from chalicelib.pipeline.publish import Publish
+from chalicelib.pipeline.quotas import Quotas
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
+from chalicelib.pipeline.trending import AddUp
 from chalicelib.pipeline.warning import Warnings
 from chalicelib.ports import (
     Announcements,
@@ -40,6 +42,8 @@ from chalicelib.ports import (
     IpSets,
     LogObject,
     LogObjects,
+    RollUp,
+    RollUps,
     StateStore,
     TallyLogs,
     Telemetry,
@@ -63,11 +67,27 @@ class NoFeeds:
         raise Unavailable("no feed can be read here")
 
 
+class NoRollUps:
+    """``RollUps`` of a world without quotas."""
+
+    def add(self, roll_up: RollUp, bodies: Sequence[bytes]) -> None:  # noqa: ARG002
+        raise Unavailable("no roll-up can be written here")
+
+    def latest(self, written_since_ms: int) -> Sequence[RollUp]:  # noqa: ARG002
+        raise Unavailable("no roll-up can be read here")
+
+    def bodies(self, roll_up: RollUp) -> Sequence[bytes]:
+        raise Unavailable(f"roll-up {roll_up.number} cannot be read here")
+
+
 CONTAINER_MB = 500
 """Memory of a container without its view: the interpreter, its libraries, and the tallies being read."""
 
 LIVE_ENTRIES = 1_000_000
 """Most entries of the admin API's view. Listing the busiest clients briefly takes up to 400 bytes per entry."""
+
+QUOTA_CONTAINER_MB = 250
+"""Memory of the container that evaluates quotas without its view: the tallies that it reads are those of a minute."""
 
 PAST_SHARE = 4
 """The evaluator's view of the past holds at most one entry for this many in its other view. Most entries take less than
@@ -91,6 +111,7 @@ class World:
     """Returns the stored tokens of the admin API; by default there are none."""
     objects: LogObjects = field(default_factory=NoObjects)
     feeds: Feeds = field(default_factory=NoFeeds)
+    roll_ups: RollUps = field(default_factory=NoRollUps)
     memory_mb: int | None = None
     """Memory of the function; None if it is not limited."""
     announcements: Announcements | None = None
@@ -112,7 +133,9 @@ class Parts:
     announce: type[Announce] = Announce
     publish: type[Publish] = Publish
     sweep: type[Sweep] = Sweep
+    add_up: type[AddUp] = AddUp
     check_feeds: type[CheckFeeds] = CheckFeeds
+    quotas: type[Quotas] = Quotas
 
 
 PARTS = Parts()
@@ -132,18 +155,20 @@ class Services:
     announce: Announce
     publish: Publish
     sweep: Sweep
+    add_up: AddUp
     check_feeds: CheckFeeds
+    quotas: Quotas
     blocks: ListedBlocks
     live: LiveCounts
 
 
-def entries_that_fit(memory_mb: int | None) -> int:
-    """Returns how many entries of a view fit into a function's memory, besides ``CONTAINER_MB``; at least 100,000.
+def entries_that_fit(memory_mb: int | None, besides_mb: int = CONTAINER_MB) -> int:
+    """Returns how many entries of a view fit into a function's memory, besides ``besides_mb``; at least 100,000.
 
-    >>> entries_that_fit(1769), entries_that_fit(256)
-    (31725000, 100000)
+    >>> entries_that_fit(1769), entries_that_fit(256), entries_that_fit(512, QUOTA_CONTAINER_MB)
+    (31725000, 100000, 6550000)
     """
-    return sys.maxsize if memory_mb is None else max(100_000, (memory_mb - CONTAINER_MB) * 1_000_000 // ENTRY_BYTES)
+    return sys.maxsize if memory_mb is None else max(100_000, (memory_mb - besides_mb) * 1_000_000 // ENTRY_BYTES)
 
 
 def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
@@ -152,6 +177,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
     most = min(config.view_entries, entries_that_fit(world.memory_mb))
     new_view = partial(parts.view, sample_rate=config.sample_rate, most_entries=most)
     new_past_view = partial(new_view, most_entries=max(1, most // PAST_SHARE))
+    most_of_quotas = min(config.view_entries, entries_that_fit(world.memory_mb, QUOTA_CONTAINER_MB))
     new_live_view = partial(new_view, most_entries=min(most, LIVE_ENTRIES))
 
     def detect(detections: Sequence[Detection]) -> None:
@@ -225,6 +251,7 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             warn=warnings.full,
         ),
         sweep=parts.sweep(state=state, clock=world.clock, history_s=config.history_s),
+        add_up=parts.add_up(state=state, logs=world.tally_logs, clock=world.clock),
         check_feeds=parts.check_feeds(
             state=state,
             feeds=world.feeds,
@@ -232,6 +259,15 @@ def compose(config: Config, world: World, parts: Parts = PARTS) -> Services:
             clock=world.clock,
             proxies=spared,
             history_s=config.history_s,
+        ),
+        quotas=parts.quotas(
+            logs=world.tally_logs,
+            roll_ups=world.roll_ups,
+            rules=rules.at,
+            new_view=partial(new_view, most_entries=most_of_quotas),
+            most_entries=most_of_quotas,
+            detect=detect,
+            retention_s=config.retention_s,
         ),
         blocks=ListedBlocks(state),
         live=LiveCounts(world.tally_logs, rules.at, new_live_view),
@@ -251,6 +287,7 @@ def aws(config: Config) -> World:
 
     from chalicelib.edges.event_bus import EventBus  # noqa: PLC0415
     from chalicelib.edges.https_feeds import HttpsFeeds  # noqa: PLC0415
+    from chalicelib.edges.roll_up_table import RollUpTable  # noqa: PLC0415
     from chalicelib.edges.s3_objects import S3Objects  # noqa: PLC0415
     from chalicelib.edges.state_table import StateTable  # noqa: PLC0415
     from chalicelib.edges.tally_table import TallyTable  # noqa: PLC0415
@@ -284,6 +321,7 @@ def aws(config: Config) -> World:
         if config.event_bus
         else None,
         feeds=HttpsFeeds(),
+        roll_ups=RollUpTable(dynamodb, config.tally_table),
         memory_mb=int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "0")) or None,
     )
 

@@ -11,13 +11,13 @@ from typing import Any, Literal
 from chalicelib.core.addresses import NetworkSet, parse_network
 from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.decisions import PROPAGATION_S
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.ipsets import IpSet
 from chalicelib.core.logs.cloudfront import DEFAULT_FIELDS, CloudFrontLines
 from chalicelib.core.logs.json_fields import READ, parse_json_fields
 from chalicelib.core.refusals import REFUSAL_STATUS, STATUSES
 from chalicelib.core.responses import SOFTER, Response
 from chalicelib.core.sampling import Sampling
-from chalicelib.core.state.records import DAY_S
 from chalicelib.core.tally import LONGEST_RETENTION_S, RETENTION_S
 
 MAX_DIGITS = 18

@@ -9,12 +9,13 @@ handler raises, Lambda delivers the same records again.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from chalice.app import Chalice, CloudWatchEvent, DynamoDBEvent, EventSourceHandler, KinesisEvent, Rate, SQSEvent
 
 from chalicelib.api.mount import mount
-from chalicelib.bootstrap import config, services
+from chalicelib.bootstrap import Services, config, services
 from chalicelib.edges.events import adds_items, failed, kinesis_batch, notifications, state_changes, time_left_s
 from chalicelib.pipeline.import_objects import NotImported
 from chalicelib.pipeline.tally_logs import OutOfTime
@@ -94,9 +95,23 @@ def publish(event: DynamoDBEvent) -> None:
 
 
 @app.schedule(Rate(1, unit=Rate.MINUTES), name="sweep")
-def sweep(event: CloudWatchEvent) -> None:  # noqa: ARG001 - Chalice passes it
+def sweep(event: CloudWatchEvent) -> None:
     container = services()
-    container.world.telemetry.swept(container.sweep.run())
+    # Each is called, the last one first, even if one before has raised: none may keep the others from their work.
+    with ExitStack() as work:
+        work.callback(_count_quotas, container, event)
+        work.callback(_check_feeds, container)
+        work.callback(container.add_up.run)
+        container.world.telemetry.swept(container.sweep.run())
+
+
+def _check_feeds(container: Services) -> None:
     report = container.check_feeds.run()
     if report is not None:
         container.world.telemetry.fed(report)
+
+
+def _count_quotas(container: Services, event: CloudWatchEvent) -> None:
+    report = container.quotas.run(int(container.world.clock() * 1000), time_left_s(event.context))
+    if report is not None:
+        container.world.telemetry.rolled_up(report)

@@ -21,6 +21,7 @@ from chalicelib.reports import (
     ImportReport,
     IngestReport,
     PublishReport,
+    QuotaReport,
     SweepReport,
 )
 
@@ -72,6 +73,11 @@ class LogItem:
     items, and 0 in the others."""
     portraits: bytes = b""
     """Packed portraits of the batch's clients close to a limit (``core.portraits``); in the first of its items."""
+    total: int = 0
+    """Sum of ``requests`` over this item and all earlier ones of its log. 0 in items of versions without a sum, after
+    which it begins again."""
+    refused_total: int = 0
+    """The same of ``refused``."""
 
     @property
     def closes(self) -> bool:
@@ -148,6 +154,43 @@ class TallyLogs(Protocol):
 
     def store_position(self, position: Position) -> None:
         """Replaces the stored position, unconditionally."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollUp:
+    """The counts for quotas in the items of the tally logs between two positions (``core.roll_ups``)."""
+
+    number: int
+    """0, 1, 2, ... without a gap, as long as the store keeps them."""
+    position: Position
+    """The first offset of each log that neither this roll-up nor one before it covers; 0 for logs not named."""
+    written_ms: int
+    first_slot_ms: int = 0
+    last_slot_ms: int = 0
+    """Times of the earliest and the latest request in it, not rounded to slots; 0 if it is empty."""
+    kept_s: int = 0
+    """Age at which the store may remove it, counted from the second in which it was written."""
+    bodies: int = 0
+    """Number of its packed parts."""
+    digest: str = ""
+    """Digest of the packed parts; set by ``add``."""
+
+
+class RollUps(Protocol):
+    """The roll-ups of the tally logs. Every read is strongly consistent."""
+
+    def add(self, roll_up: RollUp, bodies: Sequence[bytes]) -> None:
+        """Writes the packed parts, and then the roll-up, which makes them count.
+
+        Raises Conflict if there is a roll-up with this number; the parts then count for nothing.
+        """
+
+    def latest(self, written_since_ms: int) -> Sequence[RollUp]:
+        """Returns the roll-ups, newest first, back to the first that was written before ``written_since_ms``, which is
+        left out. The newest is always returned, if there is one."""
+
+    def bodies(self, roll_up: RollUp) -> Sequence[bytes]:
+        """Returns the packed parts of a roll-up, in order. Raises Unavailable if one is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +311,7 @@ class Feeds(Protocol):
 
 class Telemetry(Protocol):
     """The receiver of reports: each invocation reports at most once; enforce also reports what it has announced,
-    and a sweep the feed that it has checked."""
+    and a sweep the feed that it has checked, and the quotas."""
 
     def ingested(self, report: IngestReport) -> None: ...
 
@@ -285,3 +328,5 @@ class Telemetry(Protocol):
     def swept(self, report: SweepReport) -> None: ...
 
     def fed(self, report: FeedReport) -> None: ...
+
+    def rolled_up(self, report: QuotaReport) -> None: ...

@@ -167,6 +167,29 @@ class SweepReport:
     """Records that cannot be read, the first ``MOST_UNREADABLE`` of them."""
 
 
+@dataclass(slots=True)
+class QuotaReport:
+    """The outcome of evaluating the quotas."""
+
+    items: int = 0
+    """Items whose clients were evaluated."""
+    detections: list[Detection] = field(default_factory=list)
+    entries: int = 0
+    """Counts in memory, per client and slot."""
+    dropped: int = 0
+    """Clients dropped because the memory was full."""
+    roll_ups: int = 0
+    """Roll-ups that were written."""
+    conflicts: int = 0
+    """Roll-ups that another container has written."""
+    missing: int = 0
+    """Items that no longer existed before they were read: their requests count for no quota."""
+    began: bool = False
+    """True if no earlier request counts, because there was no roll-up, or its successors could no longer be read."""
+    unfinished: str | None = None
+    """Work left for lack of time, in words; None if there is none."""
+
+
 @dataclass(slots=True, kw_only=True)
 class FeedReport:
     name: str

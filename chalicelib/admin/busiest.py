@@ -12,10 +12,14 @@ from chalicelib.core.addresses import network_of, network_span
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.latest_window import busiest
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.portraits import Portrait
 from chalicelib.core.rules import Rule
 from chalicelib.core.sampling import Sampling
 from chalicelib.core.state.blocks import Block
 from chalicelib.pipeline.stored import State
+
+MOST_PORTRAITS = 10
+"""Most clients of a list whose portraits are returned, the busiest: 200 lists then stay below Lambda's 6 MB."""
 
 
 class Busy(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +32,9 @@ class Busy(msgspec.Struct, frozen=True, kw_only=True):
     blocked_until: int | None
     """First second at which the block of exactly this network is over; null if there is none. Epoch seconds."""
     allowlisted: bool
+    portrait: Portrait | None = None
+    """A summary of its requests in the last five minutes, if it is one of the ten busiest and came close to a limit;
+    null if unknown."""
 
 
 class Busiest(RuleCount, frozen=True, kw_only=True):
@@ -50,8 +57,10 @@ class Top(TimedAnswer, frozen=True):
 def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sampling: Sampling, now_ms: int) -> Top:
     """Returns the busiest clients under each rule, or under the one in ``query``; ``live`` must be fresh.
 
-    Raises NotFound for an unknown rule.
+    Raises NotFound for an unknown rule, and for a quota, whose counts are not among the live ones.
     """
+    if query.rule in live.quotas:
+        raise NotFound(f"Rule {query.rule!r} is a quota. Only the counts of rules with a window up to 1h are live.")
     known = [other.name for other in live.rules.rules]
     if query.rule is not None and query.rule not in known:
         raise NotFound(f"There is no rule {query.rule!r}. Existing rules: {', '.join(known) or 'none'}.")
@@ -73,8 +82,9 @@ def busiest_clients(state: State, live: LiveCounts, query: TopQuery, *, sampling
                 count=count,
                 blocked_until=until.get(str(network)),
                 allowlisted=exempt.spares(network_span(network), rule.name),
+                portrait=live.portrait(str(network), now_ms) if place < MOST_PORTRAITS else None,
             )
-            for network, count in counts.items()
+            for place, (network, count) in enumerate(counts.items())
         ]
         from_ms, to_ms = window.first * rule.slot_ms, window.end * rule.slot_ms
         return Busiest.under(logged.applied(rule), source, from_ms=from_ms, to_ms=to_ms, clients=clients)

@@ -116,7 +116,7 @@ def client_report(
     problem = live.problem(now_ms)
     uncounted = f"the counts cannot be read ({problem})" if problem else ""
     if not problem and not live.rules.rules:
-        uncounted = "no rule is in force"
+        uncounted = "no rule but quotas is in force" if live.quotas else "no rule is in force"
     pause, stopped = state.pause(now), [breaker.rule for breaker in stopped_rules(state)]
     report = ClientReport(
         now=now,

@@ -114,7 +114,7 @@ class Watch:
 
 
 class LiveCounts:
-    """The counts as one container sees them, at most a few seconds old."""
+    """The counts as one container sees them, at most a few seconds old. Those of quotas are not among them."""
 
     def __init__(
         self, logs: TallyLogs, rules: Callable[[int], RulesInUse], new_view: Callable[[RuleSet], View]
@@ -128,7 +128,9 @@ class LiveCounts:
         self._looked_ms = 0
         self._sources: list[Source] = []
         self.rules = RuleSet(())
-        """The rule set that the counts belong to."""
+        """The rule set that the counts belong to, without its quotas."""
+        self.quotas: tuple[str, ...] = ()
+        """Names of the quotas in force."""
         self.view = new_view(self.rules)
         """The counts."""
 
@@ -141,7 +143,9 @@ class LiveCounts:
             self._reader = self._new_reader()
         # If this call fails halfway, the next one starts from scratch.
         self._looked_ms = 0
-        self.rules = self._rules(now_ms).rules
+        in_force = self._rules(now_ms).rules
+        self.rules = in_force.windows()
+        self.quotas = tuple(rule.name for rule in in_force.quotas().rules)
         self._watch.since(now_ms - SEEN_MS)
         self.view = self._reader.read(self.rules, now_ms)
         self._sources = [

@@ -37,7 +37,12 @@ def rules_now(live: LiveCounts, rules: Iterable[Rule], sampling: Sampling) -> li
 def uncounted(live: LiveCounts, rules: Iterable[Rule]) -> Iterator[str]:
     """Yields a sentence about each rule about which the live counts say nothing; ``live`` must be fresh."""
     for rule in rules:
-        if not is_counted(live, rule):
+        if rule.is_quota:
+            yield (
+                f"Rule {rule.name} is a quota, whose counts are not live, so nothing is known of what it would do now. "
+                "'sluice replay' computes it from logs."
+            )
+        elif not is_counted(live, rule):
             yield (
                 f"Rule {rule.name} counts requests that no rule in force counts, so nothing is known of what it would "
                 "do now. 'sluice replay' computes it from logs."
@@ -46,6 +51,8 @@ def uncounted(live: LiveCounts, rules: Iterable[Rule]) -> Iterator[str]:
 
 def is_counted(live: LiveCounts, rule: Rule) -> bool:
     """Returns whether a rule in force counts the same requests of the same clients, in slots that fit."""
+    if rule.is_quota:
+        return False
     meters = (meter for meter in live.rules.meters() if meter.topic == rule.meter.topic)
     return any(rule.slot_ms % meter.slot_ms == 0 for meter in meters)
 

@@ -83,6 +83,7 @@ RecordKind = Literal[
     "offence",
     "receipt",
     "rule-set",
+    "trend",
     "waiting",
     "warning",
 ]
@@ -319,3 +320,9 @@ class SeriesQuery(Form, frozen=True):
     """Seconds back from now."""
     step: Annotated[int, Meta(ge=1, le=300)] = 10
     """Seconds per step."""
+
+
+class TrendsQuery(Form, frozen=True):
+    span: DurationText = "1d"
+    """Time back from the latest quarter hour that is over: from 15m to 31d. Longer than 50 hours, it is extended to
+    whole steps."""

@@ -1,5 +1,7 @@
 """Examples for the OpenAPI document, one per form and answer, as instances of the structs themselves."""
 
+from msgspec.structs import asdict
+
 from chalicelib.admin import rule_sets, schemas
 from chalicelib.admin.allowlist import AllowChange, AllowPage
 from chalicelib.admin.audit import AuditPage, AuditView
@@ -24,6 +26,7 @@ from chalicelib.admin.status import (
     Status,
     SweepStatus,
 )
+from chalicelib.admin.trends import TrafficSum, TrendPoint, Trends
 from chalicelib.admin.unreadable import UnreadableView
 from chalicelib.api.routes import Health, Me
 from chalicelib.core.addresses import NetworkSet
@@ -45,6 +48,11 @@ from chalicelib.core.tokens import Role
 
 _NOW = 1_790_000_000
 _HOUR_AGO = _NOW - 3600
+_QUARTER = _NOW // 900 * 900
+_traffic = TrafficSum(
+    measured_s=900, requests=731_250, refused=8_120, offences=14, blocks=12, most_blocked=12, more=False
+)
+_quiet = TrafficSum(measured_s=900, requests=702_114, refused=0, offences=0, blocks=0, most_blocked=0, more=False)
 _CLIENT = "203.0.113.9/32"
 _OFFICE = "198.51.100.0/24"
 _TOML = '[[rule]]\nname = "burst"\nlimit = {}\nwindow = "5s"\n'
@@ -275,6 +283,16 @@ _EXAMPLES = (
             Point(at=_NOW - 10, requests=8120, refused=310, detections=1, blocks=1),
             Point(at=_NOW, requests=40, refused=0, detections=0, blocks=0),
         ],
+    ),
+    Trends(
+        now=_NOW,
+        since=_QUARTER - 900,
+        until=_QUARTER,
+        step_s=900,
+        points=[TrendPoint(at=_QUARTER - 900, **asdict(_traffic))],
+        total=_traffic,
+        day_before=_quiet,
+        week_before=_quiet,
     ),
 )
 

@@ -21,6 +21,7 @@ from chalicelib.admin.history import HistoryPage, list_history
 from chalicelib.admin.rule_sets import RulesAnswer, RuleSetView, RulesPlan, VersionPage
 from chalicelib.admin.series import Series, read_series
 from chalicelib.admin.status import Status, read_status
+from chalicelib.admin.trends import Trends, read_trends
 from chalicelib.admin.unreadable import UnreadableView
 from chalicelib.api.operations import JSON, ApiCall, RawAnswer, route
 from chalicelib.api.problems import FORCE_NEEDED, NOT_FOUND
@@ -266,6 +267,15 @@ def put_unreadable(call: ApiCall, body: schemas.UnreadableRecord) -> PlannedChan
 def series(call: ApiCall, query: schemas.SeriesQuery) -> Series:
     """Returns requests, detections and blocks over time."""
     return read_series(call.state, call.blocks, call.live(), query, call.now_ms)
+
+
+@route("GET", "/v1/trends", role=Role.VIEWER, tag="status")
+def trends(call: ApiCall, query: schemas.TrendsQuery) -> Trends:
+    """Returns requests, offences and blocks of up to a month, and of the day and the week before.
+
+    They are added up by quarter hour, within a minute after its end, and kept for 38 days.
+    """
+    return read_trends(call.state, query, call.now)
 
 
 @route("GET", "/healthz", role=None, tag="open")

@@ -3,7 +3,8 @@
 import re
 from datetime import UTC, datetime
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+HOUR_S, DAY_S = 3600, 86400
+UNITS = {"s": 1, "m": 60, "h": HOUR_S, "d": DAY_S}
 ACCEPTED = "a whole number and a unit, such as '10s', '5m', '1h' or '7d'"
 LAST_S = 253_402_300_799
 """Last second of the year 9999, the latest time that can be written. Epoch seconds."""

@@ -1,4 +1,4 @@
-"""The events that decisions about clients and rules amount to."""
+"""Turns decisions about clients and rules into events."""
 
 from chalicelib.core.decisions import Outcome
 from chalicelib.core.ipsets import SetGroup

@@ -10,6 +10,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.measures import Measure
 from chalicelib.core.rates import Rate
 from chalicelib.core.refusals import REFUSAL_COLUMNS
@@ -19,11 +20,25 @@ from chalicelib.core.scope import EVERYTHING, Scope
 SHORTEST_WINDOW_S = 1
 """Shortest window: logs give times in milliseconds, and a window needs at least ten slots."""
 LONGEST_WINDOW_S = 3600
-"""Longest window: a container reads the tallies of a whole window before it evaluates, and keeps them in memory."""
+"""Longest window that is not a quota: a container reads the tallies of a whole window before it evaluates, and keeps
+them in memory."""
+LONGEST_QUOTA_S = 31 * DAY_S
+"""Longest window of a quota, which is counted from roll-ups (``core.roll_ups``). The shortest is a day."""
+QUOTA_SLOT_S = 900
+"""Length of a slot of roll-ups; the slots of other rules are shorter."""
+_QUOTA_SLOTS_S = (QUOTA_SLOT_S, 3600, 3 * 3600, 6 * 3600)
+"""Lengths of a quota's slots. Each divides a day and all longer ones."""
+FEWEST_QUOTA_SLOTS = 96
+"""Fewest slots in the window of a quota: those of a day."""
 LARGEST_LIMIT = 1_000_000_000
-"""Largest limit: more requests than any client makes within ``LONGEST_WINDOW_S``."""
-LONGEST_BLOCK_S = 366 * 86400
+"""Largest limit: more requests than any client makes within a window."""
+LONGEST_BLOCK_S = 366 * DAY_S
 """Longest block: a year."""
+BLOCK_S = 600
+"""Length of a block if a rule names none."""
+QUOTA_BLOCK_S = DAY_S
+"""Length of a block for a quota that names none. The requests made before a block do not count after it, so a shorter
+block would give the client its quota again."""
 EXACT_MS = 1
 """Slot length of an exact rule: logs give times in milliseconds."""
 LARGEST_FOLD = 20
@@ -49,6 +64,15 @@ def refusals_topic(topic: bytes) -> bytes:
 
 def is_of_refusals(topic: bytes) -> bool:
     return len(topic) > TOPIC_BYTES
+
+
+def quota_resolution(window_s: int) -> int:
+    """Returns the slots in the window of a quota, of whole days: about a hundred, as of other rules.
+
+    >>> [quota_resolution(days * DAY_S) for days in (1, 2, 7, 12, 30, 31)]
+    [96, 192, 168, 96, 120, 124]
+    """
+    return window_s // max(slot for slot in _QUOTA_SLOTS_S if slot * FEWEST_QUOTA_SLOTS <= window_s)
 
 
 class Action(StrEnum):
@@ -123,7 +147,7 @@ class Rule:
     window_s: int
     """Length of a window; for a bucket, the longest interval that is examined."""
     action: Action = Action.BLOCK
-    block_for_s: int = 600
+    block_for_s: int = BLOCK_S
     resolution: int = DEFAULT_RESOLUTION
     """Slots per window. More slots are more exact (G2 holds for spans of window - window / resolution) and use more
     memory. With slots of ``EXACT_MS`` the rule is exact: G2 holds for every span shorter than the window."""
@@ -149,12 +173,18 @@ class Rule:
 
     def __post_init__(self) -> None:
         # Stored, because making a meter hashes its scope.
-        meter = Meter(self.scope, self.ipv4_prefix, self.ipv6_prefix, self.slot_ms, self.measure, self.by)
+        slot_ms = QUOTA_SLOT_S * 1000 if self.is_quota else self.slot_ms
+        meter = Meter(self.scope, self.ipv4_prefix, self.ipv6_prefix, slot_ms, self.measure, self.by)
         object.__setattr__(self, "meter", meter)
 
     @property
     def slot_ms(self) -> int:
         return self.window_s * 1000 // self.resolution
+
+    @property
+    def is_quota(self) -> bool:
+        """True if the window is longer than ``LONGEST_WINDOW_S``, so that the rule is evaluated from roll-ups."""
+        return self.window_s > LONGEST_WINDOW_S
 
     @property
     def prefixes(self) -> tuple[int, int]:
@@ -218,6 +248,14 @@ class RuleSet:
     def longest_window_ms(self) -> int:
         return max((rule.window_s for rule in self.rules), default=0) * 1000
 
+    def windows(self) -> "RuleSet":
+        """Returns the rule set without its quotas: what is evaluated from the tally logs alone."""
+        return replace(self, rules=tuple(rule for rule in self.rules if not rule.is_quota))
+
+    def quotas(self) -> "RuleSet":
+        """Returns the rule set with its quotas alone."""
+        return replace(self, rules=tuple(rule for rule in self.rules if rule.is_quota))
+
     def columns(self) -> frozenset[str]:
         """Returns the columns that counting examines: those of scopes and measures, and those that reveal refusals."""
         measured = {rule.measure.column for rule in self.rules if rule.measure.column}
@@ -234,7 +272,9 @@ class RuleSet:
 
 def _serves(meter: Meter, other: Meter) -> bool:
     fold, rest = divmod(other.slot_ms, meter.slot_ms)
-    return meter.topic == other.topic and rest == 0 and (fold <= LARGEST_FOLD or meter.slot_ms == EXACT_MS)
+    # Roll-ups fold the counts of quotas, whatever their slots: a meter of their own would only lengthen the tallies.
+    any_fold = meter.slot_ms == EXACT_MS or other.slot_ms == QUOTA_SLOT_S * 1000
+    return meter.topic == other.topic and rest == 0 and (fold <= LARGEST_FOLD or any_fold)
 
 
 class Slotted(Protocol):

@@ -223,9 +223,15 @@ def counted_anew(before: RuleSet, after: RuleSet) -> Iterator[str]:
     ...     print(line)
     Rule fast starts counting from zero, because no rule in force counts its requests in slots that fit: for up to 10s after its activation, it does not see what came before.
     """  # noqa: E501 - one sentence
-    meters = before.meters()
+    meters, rolled_up = before.meters(), {quota.meter.topic for quota in before.quotas().rules}
     for rule in after.rules:
-        if serving(rule.slot_ms, [meter for meter in meters if meter.topic == rule.meter.topic]) is None:
+        if rule.is_quota:
+            if rule.meter.topic not in rolled_up:
+                yield (
+                    f"Rule {rule.name} starts counting from zero, because no quota in force counts its requests: for "
+                    f"up to {format_duration(rule.window_s)} after its activation, it does not see what came before."
+                )
+        elif serving(rule.slot_ms, [meter for meter in meters if meter.topic == rule.meter.topic]) is None:
             yield (
                 f"Rule {rule.name} starts counting from zero, because no rule in force counts its requests in slots "
                 f"that fit: for up to {format_duration(rule.window_s)} after its activation, it does not see what "

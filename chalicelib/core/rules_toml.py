@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.client_groups import GROUPED_BY, LONGEST_IPV6_PREFIX
 from chalicelib.core.distinct import FINEST_RESOLUTION, LARGEST_DISTINCT
-from chalicelib.core.durations import LAST_S, format_duration, parse_duration, utc_text
+from chalicelib.core.durations import DAY_S, LAST_S, format_duration, parse_duration, utc_text
 from chalicelib.core.measures import DISTINCT, LIMITS, SUMS, Measure
 from chalicelib.core.paths import normalised
 from chalicelib.core.rates import Rate, parse_rate
@@ -27,7 +27,9 @@ from chalicelib.core.rules import (
     FEWEST_MEMBERS,
     LARGEST_LIMIT,
     LONGEST_BLOCK_S,
+    LONGEST_QUOTA_S,
     LONGEST_WINDOW_S,
+    QUOTA_BLOCK_S,
     SHORTEST_WINDOW_S,
     Action,
     Escalation,
@@ -35,6 +37,7 @@ from chalicelib.core.rules import (
     NetworkTerms,
     Rule,
     RuleSet,
+    quota_resolution,
 )
 from chalicelib.core.scope import Scope
 
@@ -237,10 +240,15 @@ def _rule(table: Mapping[str, Any]) -> tuple[Rule | None, list[RuleProblem]]:
     clients = values.pop("aggregate", {})
     if "distinct" in table:
         problems += _distinct_problems(table, values.get("resolution"), **clients)
+    is_quota = values.get("window", 0) > LONGEST_WINDOW_S
+    if is_quota:
+        problems += _quota_problems(table)
     if problems:
         return None, problems
     if is_bucket:
         values |= _bucket(values.pop("bucket"), values.get("resolution", DEFAULT_RESOLUTION))
+    elif is_quota:
+        values = {"block_for": QUOTA_BLOCK_S, **values, "resolution": quota_resolution(values["window"])}
     elif values.get("resolution") == EXACT:
         values["resolution"] = values["window"] * 1000 // EXACT_MS
     rule = Rule(**_attributes(values), **clients)
@@ -277,6 +285,24 @@ def _distinct_problems(
         message = f"{resolution!r} is not a whole number from 10 to {FINEST_RESOLUTION}, as a rule with distinct takes"
         problems.append(RuleProblem(message, ("resolution",)))
     return problems
+
+
+def _quota_problems(table: Mapping[str, Any]) -> list[RuleProblem]:
+    """Returns a problem for each key that does not go together with a window of days."""
+    clients = table.get("aggregate")
+    return [
+        RuleProblem(f"a quota, whose window is a day or longer, {reason}", path)
+        for path, reason, is_set in (
+            (("distinct",), "counts requests, bytes or time; leave out distinct", "distinct" in table),
+            (("resolution",), "has slots of 15 minutes to 6 hours; leave out resolution", "resolution" in table),
+            (
+                ("aggregate", "by"),
+                "counts all requests of a client together; leave out by",
+                isinstance(clients, dict) and "by" in clients,
+            ),
+        )
+        if is_set
+    ]
 
 
 def _longer_than_counted(ipv6: int) -> str:
@@ -415,6 +441,21 @@ def _duration(low: int, high: int) -> _Reader:
         return seconds
 
     return read
+
+
+def _window(value: object) -> int:
+    """Reads the length of a window in seconds: up to an hour or, of a quota, whole days."""
+    try:
+        seconds = parse_duration(value)
+    except ValueError as exc:
+        raise _Wrong(RuleProblem(str(exc))) from exc
+    if seconds % DAY_S == 0 and DAY_S <= seconds <= LONGEST_QUOTA_S:
+        return seconds
+    if SHORTEST_WINDOW_S <= seconds <= LONGEST_WINDOW_S:
+        return seconds
+    windows = f"{format_duration(SHORTEST_WINDOW_S)} .. {format_duration(LONGEST_WINDOW_S)}"
+    quotas = f"{format_duration(DAY_S)} .. {format_duration(LONGEST_QUOTA_S)}"
+    raise _Wrong(RuleProblem(f"{value!r} is outside {windows}; a quota has whole days, {quotas}"))
 
 
 def _rate(value: object) -> Rate:
@@ -596,7 +637,7 @@ _DISTINCT_LIMIT = _is(whole(0, LARGEST_DISTINCT))
 _RULE: dict[str, _Reader] = {
     "name": _name,
     "limit": _is(whole(0, LARGEST_LIMIT)),
-    "window": _duration(SHORTEST_WINDOW_S, LONGEST_WINDOW_S),
+    "window": _window,
     "measure": lambda value: Measure(_is(one_of(_MEASURES, "'requests', 'bytes' or 'time'"))(value)),
     "distinct": lambda value: DISTINCT[str(_is(one_of(tuple(DISTINCT), "'path', 'host' or 'user_agent'"))(value))],
     "bucket": _table(_BUCKET, required=("rate", "burst"), make=_make_bucket),

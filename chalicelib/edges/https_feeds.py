@@ -152,7 +152,7 @@ def _parsed(received: bytes) -> _Answer:
 
 
 def _span(address: str) -> Span:
-    """Returns the span of one address, of an IPv4 one in an IPv6 one as well."""
+    """Returns the span of one address; of an IPv4-mapped IPv6 address, that of the IPv4 address."""
     packed = pack(address.partition("%")[0])
     if packed is None:
         raise ValueError(f"{address} is not an address")

@@ -2,7 +2,7 @@
 
 Key: ``log`` (S) and ``offset`` (N). Two more items, both at offset 0: ``#registry`` lists the logs of each shard in an
 attribute per shard, so that shards never contend for it; ``#position`` holds the evaluator's position. The receipts of
-an object's parts are items at the parts' first bytes.
+an object's parts are items at the parts' first bytes. For roll-ups, see ``roll_up_table``.
 """
 
 import sys
@@ -63,7 +63,7 @@ class TallyTable:
     def read(self, keys: Collection[LogKey]) -> tuple[Registry, Mapping[LogKey, LogItem]]:
         registry: Registry = {}
         items: dict[LogKey, LogItem] = {}
-        item_keys = list(map(_key, ((REGISTRY, 0), *set(keys))))
+        item_keys = list(map(key_of, ((REGISTRY, 0), *set(keys))))
         for attributes in batch_get(self._client, self._table, item_keys, "read the tally logs", self._sleep):
             log = attributes["log"]["S"]
             if log == REGISTRY:
@@ -78,12 +78,12 @@ class TallyTable:
 
     def counted_up_to(self, object: LogObject) -> int:
         with translated(f"read how far {object} is counted"):
-            receipts = self._client.query(**_newest_first(self._table, _receipts_of(object)), Limit=1)["Items"]
+            receipts = self._client.query(**newest_first(self._table, _receipts_of(object)), Limit=1)["Items"]
         return int(receipts[0]["end"]["N"]) if receipts else 0
 
     def last(self, log: str) -> tuple[int, LogItem] | None:
         with translated(f"read the end of {log}"):
-            items = self._client.query(**_newest_first(self._table, log), Limit=1)["Items"]
+            items = self._client.query(**newest_first(self._table, log), Limit=1)["Items"]
         return _offset_and_item(items[0]) if items else None
 
     def latest(
@@ -110,7 +110,7 @@ class TallyTable:
         with translated(f"register {shard}"):
             self._client.update_item(
                 TableName=self._table,
-                Key=_key((REGISTRY, 0)),
+                Key=key_of((REGISTRY, 0)),
                 UpdateExpression=change,
                 ConditionExpression=unchanged,
                 ExpressionAttributeNames=names,
@@ -119,7 +119,7 @@ class TallyTable:
 
     def position(self) -> Position | None:
         with translated("read the position"):
-            answer = self._client.get_item(TableName=self._table, Key=_key((POSITION, 0)), ConsistentRead=True)
+            answer = self._client.get_item(TableName=self._table, Key=key_of((POSITION, 0)), ConsistentRead=True)
         if "Item" not in answer:
             return None
         return {log: int(offset["N"]) for log, offset in answer["Item"]["logs"]["M"].items()}
@@ -127,12 +127,12 @@ class TallyTable:
     def store_position(self, position: Position) -> None:
         logs = {"M": {log: {"N": str(offset)} for log, offset in position.items()}}
         with translated("store the position"):
-            self._client.put_item(TableName=self._table, Item={**_key((POSITION, 0)), "logs": logs})
+            self._client.put_item(TableName=self._table, Item={**key_of((POSITION, 0)), "logs": logs})
 
     def _pages(self, log: str, before: int, most: int) -> Iterable[list[dict[str, Any]]]:
         # Most readers need a few minutes of a log, so most of a page of 1 MB would be paid for in vain. Pages that
         # double read at most twice what is needed.
-        query = {**_newest_first(self._table, log, before), "Limit": min(FIRST_PAGE, most)}
+        query = {**newest_first(self._table, log, before), "Limit": min(FIRST_PAGE, most)}
         while True:
             with translated(f"read {log}"):
                 answer = self._client.query(**query)
@@ -144,7 +144,8 @@ class TallyTable:
             query["Limit"] = min(2 * query["Limit"], most)
 
 
-def _newest_first(table: str, log: str, before: int = sys.maxsize) -> dict[str, Any]:
+def newest_first(table: str, log: str, before: int = sys.maxsize) -> dict[str, Any]:
+    """Returns a query for the items of a log before an offset, which is exclusive, the newest first."""
     return {
         "TableName": table,
         "KeyConditionExpression": "#log = :log AND #offset < :before",
@@ -155,19 +156,20 @@ def _newest_first(table: str, log: str, before: int = sys.maxsize) -> dict[str, 
     }
 
 
-def _key(key: LogKey) -> dict[str, Any]:
+def key_of(key: LogKey) -> dict[str, Any]:
+    """Returns a place in a log as the table's key."""
     return {"log": {"S": key[0]}, "offset": {"N": str(key[1])}}
 
 
 def _attributes(log: str, offset: int, item: LogItem) -> dict[str, Any]:
     attributes: dict[str, Any] = {
-        **_key((log, offset)),
+        **key_of((log, offset)),
         "last_seq": {"S": str(item.last_sequence)},
-        "written_at": {"N": _seconds(item.written_ms)},
-        "first_slot_at": {"N": _seconds(item.first_slot_ms)},
-        "last_slot_at": {"N": _seconds(item.last_slot_ms)},
+        "written_at": {"N": seconds(item.written_ms)},
+        "first_slot_at": {"N": seconds(item.first_slot_ms)},
+        "last_slot_at": {"N": seconds(item.last_slot_ms)},
         "requests": {"N": str(item.requests)},
-        "arrived_at": {"N": _seconds(item.arrived_ms)},
+        "arrived_at": {"N": seconds(item.arrived_ms)},
         "expires_at": {"N": str(item.written_ms // 1000 + item.kept_s)},
         "v": {"N": str(VERSION)},
     }
@@ -181,6 +183,10 @@ def _attributes(log: str, offset: int, item: LogItem) -> dict[str, Any]:
         attributes["refused"] = {"N": str(item.refused)}
     if item.portraits:
         attributes["portraits"] = {"B": item.portraits}
+    if item.total:
+        attributes["total"] = {"N": str(item.total)}
+    if item.refused_total:
+        attributes["refused_total"] = {"N": str(item.refused_total)}
     return attributes
 
 
@@ -194,9 +200,9 @@ def _receipts_of(object: LogObject) -> str:
 
 def _receipt_attributes(receipt: PartReceipt) -> dict[str, Any]:
     return {
-        **_key((_receipts_of(receipt.object), receipt.start)),
+        **key_of((_receipts_of(receipt.object), receipt.start)),
         "end": {"N": str(receipt.end)},
-        "written_at": {"N": _seconds(receipt.written_ms)},
+        "written_at": {"N": seconds(receipt.written_ms)},
         "expires_at": {"N": str(receipt.written_ms // 1000 + RECEIPT_KEPT_S)},
     }
 
@@ -205,42 +211,49 @@ def _offset_and_item(attributes: Mapping[str, Any]) -> tuple[int, LogItem]:
     return int(attributes["offset"]["N"]), _item(attributes)
 
 
-def _item(attributes: Mapping[str, Any]) -> LogItem:
+def check_version(attributes: Mapping[str, Any]) -> None:
+    """Raises Unavailable for an item whose packed tallies have the form of another version."""
     version = attributes["v"]["N"]
     if version != str(VERSION):
         raise Unavailable(f"tally item of version {version}; only version {VERSION} can be read")
+
+
+def _item(attributes: Mapping[str, Any]) -> LogItem:
+    check_version(attributes)
     body = attributes.get("body")
-    written_ms = _milliseconds(attributes["written_at"]["N"])
+    written_ms = milliseconds(attributes["written_at"]["N"])
     return LogItem(
         body=body["B"] if body else None,
         last_sequence=int(attributes["last_seq"]["S"]),
         written_ms=written_ms,
-        first_slot_ms=_milliseconds(attributes["first_slot_at"]["N"]),
-        last_slot_ms=_milliseconds(attributes["last_slot_at"]["N"]),
+        first_slot_ms=milliseconds(attributes["first_slot_at"]["N"]),
+        last_slot_ms=milliseconds(attributes["last_slot_at"]["N"]),
         requests=int(attributes["requests"]["N"]),
         # Items that version 0.2 of Sluice wrote do not have it.
-        arrived_ms=_milliseconds(attributes.get("arrived_at", attributes["written_at"])["N"]),
+        arrived_ms=milliseconds(attributes.get("arrived_at", attributes["written_at"])["N"]),
         kept_s=int(attributes["expires_at"]["N"]) - written_ms // 1000,
         malformed=unpack_counts(attributes["malformed"]["S"]) if "malformed" in attributes else (),
         late=int(attributes["late"]["N"]) if "late" in attributes else 0,
         refused=int(attributes["refused"]["N"]) if "refused" in attributes else 0,
         portraits=attributes["portraits"]["B"] if "portraits" in attributes else b"",
+        total=int(attributes["total"]["N"]) if "total" in attributes else 0,
+        refused_total=int(attributes["refused_total"]["N"]) if "refused_total" in attributes else 0,
     )
 
 
-def _seconds(milliseconds: int) -> str:
+def seconds(milliseconds: int) -> str:
     """Returns decimal seconds, which DynamoDB stores exactly.
 
-    >>> _seconds(1760000000123)
+    >>> seconds(1760000000123)
     '1760000000.123'
     """
     return f"{milliseconds // 1000}.{milliseconds % 1000:03d}"
 
 
-def _milliseconds(seconds: str) -> int:
+def milliseconds(seconds: str) -> int:
     """Returns milliseconds; DynamoDB omits zeros at the end of a number.
 
-    >>> _milliseconds("1760000000.12"), _milliseconds("1760000000")
+    >>> milliseconds("1760000000.12"), milliseconds("1760000000")
     (1760000000120, 1760000000000)
     """
     whole, _, fraction = seconds.partition(".")

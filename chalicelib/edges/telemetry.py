@@ -1,7 +1,8 @@
 """Reports as logs and metrics, once per invocation, in CloudWatch's embedded metric format.
 
 A count of zero is left out, because logs are charged by length, and alarms treat a missing count as zero. Counts that
-alarms compare over several periods, or with others, are always written.
+alarms compare over several periods, or with others, are always written, and so is the state that the sweep reports:
+CloudWatch fills a gap between two values of an alarm with an older value.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from chalicelib.reports import (
     ImportReport,
     IngestReport,
     PublishReport,
+    QuotaReport,
     SweepReport,
 )
 
@@ -94,7 +96,7 @@ class PowertoolsTelemetry:
         add, rare = self._metrics.add_metric, self._rare
         for outcome, number in report.outcomes.items():
             add(f"Offenders.{outcome}", Count, number)
-        add("Blocks", Count, len(report.blocks))
+        rare("Blocks", Count, len(report.blocks))
         rare("Unreadable", Count, len(report.unreadable))
         rare("BreakerOpened", Count, len(report.stopped))
         if report.unreadable:
@@ -111,7 +113,8 @@ class PowertoolsTelemetry:
             )
         for breaker in report.resumed:
             self.log.warning("circuit breaker closed: the rule blocks again", extra={"rule": breaker.rule})
-        self._metrics.flush_metrics()
+        if self._metrics.metric_set:
+            self._metrics.flush_metrics()
 
     def announced(self, report: AnnounceReport) -> None:
         for announcement in report.announcements:
@@ -124,7 +127,7 @@ class PowertoolsTelemetry:
 
     def published(self, report: PublishReport) -> None:
         add, rare = self._metrics.add_metric, self._rare
-        add("Publishes", Count, report.updates)
+        rare("Publishes", Count, report.updates)
         rare("PublishConflicts", Count, report.conflicts)
         rare("PublishThrottled", Count, report.throttled)
         add("PublishFailures", Count, len(report.failures))
@@ -143,9 +146,9 @@ class PowertoolsTelemetry:
         self._metrics.flush_metrics()
 
     def swept(self, report: SweepReport) -> None:
-        add = self._metrics.add_metric
+        add, rare = self._metrics.add_metric, self._rare
         add("Heartbeat", Count, 1)
-        add("Lifted", Count, len(report.lifted))
+        rare("Lifted", Count, len(report.lifted))
         add("ActiveBlocks", Count, report.blocks)
         add("BreakerOpen", Count, report.stopped_rules)
         add("Paused", Count, int(report.paused))
@@ -164,4 +167,20 @@ class PowertoolsTelemetry:
             )
         elif report.added or report.removed:
             self.log.info("a feed has changed", extra={"feed": report.name, "networks": report.networks, **changes})
+        self._metrics.flush_metrics()
+
+    def rolled_up(self, report: QuotaReport) -> None:
+        add, rare = self._metrics.add_metric, self._rare
+        add("QuotaEntries", Count, report.entries)
+        rare("Detections", Count, sum(len(detection.offenders) for detection in report.detections))
+        rare("QuotaDropped", Count, report.dropped)
+        rare("QuotaMissing", Count, report.missing)
+        if report.began:
+            self.log.warning("quotas are counted from now on")
+        if report.missing:
+            self.log.error(
+                "tallies no longer existed; quotas do not count their requests", extra={"items": report.missing}
+            )
+        if report.unfinished:
+            self.log.warning("quotas will be evaluated by the next sweep", extra={"unfinished": report.unfinished})
         self._metrics.flush_metrics()

@@ -31,7 +31,7 @@ class ActiveTallier:
             self._tallier = Tallier(rules.meters(), self._refusal_status)
             self.columns = rules.columns()
             if self._portraits_of is not None:
-                self._portraitist = Portraitist(rules.rules, self._portraits_of)
+                self._portraitist = Portraitist(rules.windows().rules, self._portraits_of)
                 self.columns = self.columns.union(SHOWN)
         self._rule_set = rules
 

@@ -378,19 +378,20 @@ class Enforce:
             if offender.served_since_ms != 0
             and not own_refusals(offender, refusals(standings[offender.network], detection.source, self._propagation_s))
         }
-        wider, within = self._refusals_by_others(unexplained, now) if unexplained else ({}, {})
+        # An offence is reported within the retention of tallies, and its requests are no older than its window.
+        oldest_s = LONGEST_RETENTION_S + max((detection.terms.window_s for detection, _ in divided.enforced), default=0)
+        wider, within = self._refusals_by_others(unexplained, now - oldest_s) if unexplained else ({}, {})
         return Situation(blocks, histories, wider, within, self._propagation_s, now)
 
     def _refusals_by_others(
-        self, networks: Collection[str], now: int
+        self, networks: Collection[str], since: int
     ) -> tuple[Mapping[str, Sequence[Standing]], Mapping[str, RefusalSpan]]:
-        """Returns ``wider`` and ``within`` of a situation.
+        """Returns ``wider`` and ``within`` of a situation, as far as blocks were in force since ``since``.
 
         A network may contain very many clients, so their blocks are not read: it is enough that such blocks exist
         anywhere.
         """
         lengths = read_lengths(self._state).record
-        since = now - LONGEST_RETENTION_S
         containing = {name: list(map(str, lengths.wider(parse_network(name), since))) for name in networks}
         names = {wider for all_wider in containing.values() for wider in all_wider}
         blocks = self._state.get_many(Block, names)

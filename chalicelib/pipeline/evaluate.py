@@ -66,7 +66,7 @@ class Evaluate:
 
     def run(self, now_ms: int, time_left_s: TimeLeft = unlimited) -> EvaluateReport:
         """Evaluates all new items, or sets ``unfinished`` if the time runs out. Raises what the stores raise."""
-        self._use(self._rules(now_ms).rules)
+        self._use(self._rules(now_ms).rules.windows())
         if self._reader.position is None:
             self._start(now_ms)
         report = EvaluateReport()

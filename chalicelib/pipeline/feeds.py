@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from chalicelib.core.addresses import NetworkSet, parse_network, span_of
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.events import block_event, end_event
 from chalicelib.core.feeds import FeedError, implausible, parse_feed
 from chalicelib.core.responses import Response
@@ -23,7 +24,6 @@ from chalicelib.core.state.allowlist import Allow
 from chalicelib.core.state.blocks import FEED_AUTHOR, Block
 from chalicelib.core.state.events import HISTORY_S, Event
 from chalicelib.core.state.feeds import Feed, FeedNetworks
-from chalicelib.core.state.records import DAY_S
 from chalicelib.core.wording import plural
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.block_lengths import name_lengths
@@ -238,7 +238,7 @@ class CheckFeeds:
 
 
 def _is_due(checked: Feed, feed: FeedTerms, now: int) -> bool:
-    """Returns whether a feed must be checked: after an hour, or because the rules say something else of it."""
+    """Returns whether a feed must be checked: once an hour, and when its settings in the rules have changed."""
     return (checked.url, checked.respond) != (feed.url, feed.respond) or checked.checked_at + CHECK_S <= now
 
 

@@ -14,9 +14,10 @@ from chalicelib.core.state.events import Events
 from chalicelib.core.state.kinds import CONTROLS, RECORDS
 from chalicelib.core.state.publishing import Heartbeat
 from chalicelib.core.state.records import MOST_UNREADABLE, Control, Unreadable
+from chalicelib.core.state.trends import Trend
 from chalicelib.pipeline.stored import State
 
-MOST_READ = {Block.kind: 1000, Allow.kind: 1000, History.kind: 300, Events.kind: 10, Known.kind: 1}
+MOST_READ = {Block.kind: 1000, Allow.kind: 1000, History.kind: 300, Events.kind: 10, Trend.kind: 10, Known.kind: 1}
 """Most records of a kind that are read per minute, at about 500 bytes each. Digests of known clients are large, and so
 are the events of an attack."""
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from chalicelib.core.decisions import DEFAULT_MEMORY_S, Standing, ended
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.events import end_event
 from chalicelib.core.state.blocks import Block, History
 from chalicelib.core.state.events import HISTORY_S
-from chalicelib.core.state.records import DAY_S
 from chalicelib.pipeline.recording import recorded
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Write
@@ -95,9 +95,14 @@ def write_to_forget(network: str, stored: Stored[History] | None, now: int) -> W
 
 
 def history_kept_until(history: History, stored: Stored[History] | None, memory_s: int = DEFAULT_MEMORY_S) -> int:
-    """Returns the epoch second from which the store may remove ``history``: a day after rules forget it, or later."""
-    last = max([history.ended_at, history.forgiven_at, *(past.until for past in history.rules.values())])
-    return max(last + memory_s + DAY_S, (stored and stored.item.expires_at) or 0)
+    """Returns the epoch second from which the store may remove ``history``: a day after rules forget it, or later.
+
+    While the window of a quota still holds the requests of an offence, it would be punished again if it were forgotten.
+    """
+    pasts = history.rules.values()
+    last = max([history.ended_at, history.forgiven_at, *(past.until for past in pasts)])
+    needed_s = max([memory_s, *(past.evidence.window_s for past in pasts)])
+    return max(last + needed_s + DAY_S, (stored and stored.item.expires_at) or 0)
 
 
 def _forgiven(history: History, now: int) -> History:

@@ -120,7 +120,14 @@ class LogWriter:
         try:
             if tail is not None and not tail.closed and not tail.expired(now_ms):
                 last = tail.last_sequence
-                closing = LogItem(body=None, last_sequence=last, written_ms=now_ms, kept_s=self._kept_s)
+                closing = LogItem(
+                    body=None,
+                    last_sequence=last,
+                    written_ms=now_ms,
+                    kept_s=self._kept_s,
+                    total=tail.total,
+                    refused_total=tail.refused_total,
+                )
                 self._logs.append(tail.log, tail.offset, [closing])
             self._logs.register(shard, end.logs, (*end.logs, log_name(shard, now_ms)))
         except Conflict:
@@ -149,6 +156,8 @@ class LogWriter:
                 late=0 if number else added.late,
                 refused=0 if number else added.refused,
                 portraits=b"" if number else added.portraits,
+                total=tail.total + added.requests,
+                refused_total=tail.refused_total + added.refused,
             )
             for number, body in enumerate(bodies)
         ]

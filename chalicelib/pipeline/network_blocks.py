@@ -10,13 +10,13 @@ from contextlib import suppress
 from itertools import chain, islice
 
 from chalicelib.core.addresses import NetworkSet, span_of
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.events import block_event, end_event
 from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.networks import network_block
 from chalicelib.core.state.blocks import Block, History
 from chalicelib.core.state.events import Event
 from chalicelib.core.state.publishing import Guilty, GuiltyNetworks, Heartbeat
-from chalicelib.core.state.records import DAY_S
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.client_memory import Acquaintances
 from chalicelib.pipeline.followed_blocks import FollowedBlocks

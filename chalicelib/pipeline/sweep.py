@@ -17,6 +17,7 @@ from chalicelib.core.state.blocks import Block
 from chalicelib.core.state.events import HISTORY_S
 from chalicelib.core.state.operators import Audit, Call, Pause
 from chalicelib.core.state.publishing import Heartbeat, Publisher
+from chalicelib.core.state.trends import QUARTER_S
 from chalicelib.pipeline.inspection import inspect
 from chalicelib.pipeline.lifting import lift
 from chalicelib.pipeline.moving import move
@@ -57,7 +58,9 @@ class Sweep:
             expired = [block for block in stored if not block.record.in_force(now)]
             in_force = len(stored) - len(expired)
         lifted, conflicts = lift(self._state, expired[:MOST_LIFTED], now, history_s=self._history_s)
-        inspected = inspect(self._state, self._state.control(Heartbeat).record)
+        last = self._state.control(Heartbeat).record
+        inspected = inspect(self._state, last)
+        same_quarter = last.at // QUARTER_S == now // QUARTER_S
         report = SweepReport(
             unreadable=inspected.unreadable,
             lifted=lifted,
@@ -66,7 +69,14 @@ class Sweep:
             stopped_rules=sum(1 for _ in stopped_rules(self._state)),
             paused=self._pause(now).paused,
         )
-        beat = Heartbeat(at=now, blocks=report.blocks, lifted=len(lifted), **inspected._asdict())
+        beat = Heartbeat(
+            at=now,
+            blocks=report.blocks,
+            most_blocks=max(report.blocks, last.most_blocks if same_quarter else 0),
+            most_before=last.most_before if same_quarter else last.most_blocks,
+            lifted=len(lifted),
+            **inspected._asdict(),
+        )
         self._state.overwrite(beat)
         move(self._state.store)
         return report

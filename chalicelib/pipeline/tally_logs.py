@@ -80,6 +80,9 @@ class Tail:
     """Time when the item before ``offset`` was written, or the log was opened if there is no item."""
     kept_s: int = kept_s(RETENTION_S)
     """Age at which the store may remove that item; no item is kept for less."""
+    total: int = 0
+    """Requests of the log so far, and those of them that were refused, as that item says."""
+    refused_total: int = 0
     closed: bool = False
 
     def take(self, item: LogItem) -> None:
@@ -87,6 +90,7 @@ class Tail:
         self.last_sequence = max(self.last_sequence, item.last_sequence)
         self.written_ms = item.written_ms
         self.kept_s = item.kept_s
+        self.total, self.refused_total = item.total, item.refused_total
         self.closed = item.closes
 
     def dormant(self, now_ms: int) -> bool:

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.events import full_event, unreadable_event
 from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.state.events import Event, Warned
-from chalicelib.core.state.records import DAY_S
 from chalicelib.pipeline.log_reader import Unevaluated
 from chalicelib.pipeline.recording import recorded
 from chalicelib.pipeline.stored import State

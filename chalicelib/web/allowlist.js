@@ -2,7 +2,8 @@
 
 import { get } from "./api.js";
 import { make, refused } from "./changes.js";
-import { $, clientLink, h, moment, momentText, now, say, span, table } from "./dom.js";
+import { $, clientLink, h, moment, now, say, span, table } from "./dom.js";
+import { momentText } from "./zone.js";
 
 const KEPT = "kept"; // the choice that leaves the end of an entry as it is
 

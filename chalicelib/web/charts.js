@@ -1,6 +1,7 @@
-// The chart of the last quarter hour: requests per second above, clients over a limit and blocked below, on one time axis.
+// The chart of the traffic: requests per second above, clients over a limit and blocks below, on one time axis.
 
-import { clock, h, number, plural, s, table } from "./dom.js";
+import { h, number, plural, s, span, table } from "./dom.js";
+import { clock, shortMoment, zone } from "./zone.js";
 
 const LEFT = 44;
 const RIGHT = 8;
@@ -10,6 +11,7 @@ const WIDE = 560;
 const GAP = 24;
 const EVENTS_HEIGHT = 64;
 const AXIS = 22;
+const CHARACTER = 8; // of a time on the axis, with its share of the space between times
 
 /** An even number at or above `value`, for the top of an axis: 2, 4, 6, 8, 10, 12, 16, 20, 30 ... */
 export function niceCeiling(value) {
@@ -24,7 +26,7 @@ export class Chart {
     this.points = [];
     this.picked = null;
     this.tip = h("p", { class: "tip", "aria-live": "polite", hidden: true });
-    this.svg = s("svg", { tabindex: "0", role: "img", "aria-label": "Requests and blocks in the last quarter hour" });
+    this.svg = s("svg", { tabindex: "0", role: "img", "aria-label": "Requests and blocks" });
     holder.append(this.svg, this.tip);
     new ResizeObserver(() => this.draw()).observe(holder);
     this.svg.addEventListener("pointermove", (event) => this.pick(this.indexAt(event.offsetX)));
@@ -39,14 +41,11 @@ export class Chart {
     });
   }
 
-  /** `series`: the API's answer. Its last step is not over yet and is left out. */
-  show(series) {
-    this.step = series.step_s;
-    this.points = series.points.slice(0, -1).map((point) => ({
-      ...point,
-      rate: point.requests / series.step_s,
-      refusedRate: point.refused / series.step_s,
-    }));
+  /** `data`: what `live` or `trend` makes of the API's answer. */
+  show(data) {
+    if (data.steps !== this.data?.steps) this.picked = null;
+    this.data = data;
+    this.points = data.points;
     this.draw();
   }
 
@@ -55,7 +54,7 @@ export class Chart {
     if (!width || !this.points.length) return;
     this.width = width;
     const { points } = this;
-    const rates = points.map((point) => point.rate);
+    const rates = points.map((point) => point.rate ?? 0);
     const most = niceCeiling(Math.max(...rates));
     const mostEvents = niceCeiling(Math.max(...points.map((point) => Math.max(point.detections, point.blocks))));
     const requestsHeight = width > WIDE ? REQUESTS_HEIGHT.wide : REQUESTS_HEIGHT.narrow;
@@ -63,9 +62,11 @@ export class Chart {
     const base = bottom + GAP + EVENTS_HEIGHT;
     const y = (rate) => bottom - (rate / most) * requestsHeight;
     const yEvents = (count) => base - (count / mostEvents) * EVENTS_HEIGHT;
-    const along = (key) => points.map((point, index) => `${this.x(index).toFixed(1)},${y(point[key]).toFixed(1)}`).join("L");
-    const under = (path) => `M${this.x(0)},${bottom}L${path}L${this.x(points.length - 1)},${bottom}Z`;
-    const line = along("rate");
+    const runs = measured(points);
+    const along = ([first, last], key) =>
+      points.slice(first, last + 1).map((point, index) => `${this.x(first + index).toFixed(1)},${y(point[key]).toFixed(1)}`).join("L");
+    const under = (run, key) => `M${this.x(run[0])},${bottom}L${along(run, key)}L${this.x(run[1])},${bottom}Z`;
+    const paths = (name, of) => s("path", { class: name, d: runs.map(of).join("") });
     const slot = (width - LEFT - RIGHT) / points.length;
     const bars = (key, share) =>
       points.map((point, index) => {
@@ -84,9 +85,9 @@ export class Chart {
       label(y(0), "0"),
       label(yEvents(mostEvents), number(mostEvents)),
       label(base, "0"),
-      s("path", { class: "area", d: under(line) }),
-      s("path", { class: "refused", d: under(along("refusedRate")) }),
-      s("path", { class: "line", d: `M${line}` }),
+      paths("area", (run) => under(run, "rate")),
+      paths("refused", (run) => under(run, "refusedRate")),
+      paths("line", (run) => `M${along(run, "rate")}`),
       ...bars("detections", 0.9).filter(Boolean),
       ...bars("blocks", 0.5).filter(Boolean),
       ...this.times(base),
@@ -94,26 +95,17 @@ export class Chart {
     );
     this.svg.setAttribute("height", base + AXIS);
     this.svg.setAttribute("viewBox", `0 0 ${width} ${base + AXIS}`);
-    this.svg.setAttribute("aria-label", this.inWords(rates));
+    this.svg.setAttribute("aria-label", this.data.words(rates));
     if (this.picked !== null) this.pick(Math.min(this.picked, points.length - 1));
   }
 
-  inWords(rates) {
-    const sum = (key) => this.points.reduce((total, point) => total + point[key], 0);
-    return (
-      `Requests and blocks in the last quarter hour: ${number(Math.round(rates.at(-1)))} requests per second now, ` +
-      `at most ${number(Math.round(Math.max(...rates)))}; ${plural(sum("refused"), "request")} refused; clients found over a limit ${plural(sum("detections"), "time")}, ` +
-      `${plural(sum("blocks"), "new block")} still in force. Arrow keys read single steps.`
-    );
-  }
-
   times(base) {
-    const last = this.points.at(-1).at;
-    return [-15, -10, -5, 0].map((minutes) => {
-      const index = this.points.length - 1 + (minutes * 60) / this.step;
-      const anchor = minutes === 0 ? "end" : minutes === -15 ? "start" : "middle";
-      const x = minutes === -15 ? LEFT : this.x(index);
-      return s("text", { class: "value", x, y: base + 16, "text-anchor": anchor }, clock(last + minutes * 60).replace(/:\d\d(?=\D*$)/, ""));
+    const needed = this.data.ticks.reduce((sum, [, text]) => sum + text.length * CHARACTER, 0);
+    const ticks = needed < this.width - LEFT ? this.data.ticks : [this.data.ticks[0], this.data.ticks.at(-1)];
+    return ticks.map(([index, text], place) => {
+      const anchor = place === 0 ? "start" : place === ticks.length - 1 ? "end" : "middle";
+      const x = place === 0 ? LEFT : this.x(index);
+      return s("text", { class: "value", x, y: base + 16, "text-anchor": anchor }, text);
     });
   }
 
@@ -135,19 +127,89 @@ export class Chart {
     const x = this.x(index);
     this.cursor.setAttribute("x1", x);
     this.cursor.setAttribute("x2", x);
-    this.tip.textContent =
-      `${clock(point.at)}: ${number(Math.round(point.rate))} requests per second, ${number(Math.round(point.refusedRate))} of them refused, ` +
-      `${plural(point.detections, "client")} over a limit, ${number(point.blocks)} blocked then and still`;
+    this.tip.textContent = this.data.tip(point);
     const half = this.tip.offsetWidth / 2;
     this.tip.style.left = `${Math.max(half, Math.min(this.width - half, x))}px`;
   }
 
   asTable() {
-    const rows = this.points.toReversed().map((point) => [
-      clock(point.at), number(Math.round(point.rate)), number(Math.round(point.refusedRate)), number(point.detections), number(point.blocks),
-    ]);
-    return table(["from", "requests per second", "refused per second", "clients over a limit", "blocked then and still"], rows);
+    return table(this.data.columns, this.points.toReversed().map(this.data.row));
   }
+}
+
+/** The runs of points that were measured, as the indices of the first and the last of each. */
+function measured(points) {
+  const runs = [];
+  points.forEach((point, index) => {
+    if (point.rate === null) return;
+    if (runs.length && runs.at(-1)[1] === index - 1) runs.at(-1)[1] = index;
+    else runs.push([index, index]);
+  });
+  return runs;
+}
+
+const perSecond = (rate) => number(rate < 10 ? Math.round(rate * 10) / 10 : Math.round(rate));
+const summed = (points, key) => points.reduce((total, point) => total + point[key], 0);
+
+/** What the chart shows of the last quarter hour. `series`: the API's answer, whose last step is not over yet. */
+export function live(series) {
+  const points = series.points.slice(0, -1).map((point) => ({
+    ...point,
+    rate: point.requests / series.step_s,
+    refusedRate: point.refused / series.step_s,
+  }));
+  const last = points.at(-1)?.at ?? series.now;
+  return {
+    steps: `${series.step_s}`,
+    points,
+    keys: ["clients over a limit", "blocked then and still"],
+    ticks: [-15, -10, -5, 0].map((minutes) => [points.length - 1 + (minutes * 60) / series.step_s, shortMoment(last + minutes * 60)]),
+    tip: (point) =>
+      `${clock(point.at)}: ${number(Math.round(point.rate))} requests per second, ${number(Math.round(point.refusedRate))} of them refused, ` +
+      `${plural(point.detections, "client")} over a limit, ${number(point.blocks)} blocked then and still`,
+    columns: ["from", "requests per second", "refused per second", "clients over a limit", "blocked then and still"],
+    row: (point) => [
+      clock(point.at), number(Math.round(point.rate)), number(Math.round(point.refusedRate)), number(point.detections), number(point.blocks),
+    ],
+    words: (rates) =>
+      `Requests and blocks in the last quarter hour: ${number(Math.round(rates.at(-1)))} requests per second now, ` +
+      `at most ${number(Math.round(Math.max(...rates)))}; ${plural(summed(points, "refused"), "request")} refused; clients found over a limit ${plural(summed(points, "detections"), "time")}, ` +
+      `${plural(summed(points, "blocks"), "new block")} still in force. Arrow keys read single steps.`,
+  };
+}
+
+/** What the chart shows of a longer time. `trends`: the API's answer; a step that was not added up is a gap. */
+export function trend(trends) {
+  const points = trends.points.map((point) => ({
+    ...point,
+    rate: point.measured_s ? point.requests / point.measured_s : null,
+    refusedRate: point.measured_s ? point.refused / point.measured_s : null,
+    detections: point.offences,
+  }));
+  const days = trends.until - trends.since > 86400;
+  const when = (point) => shortMoment(point.at, trends.until - trends.since >= 86400);
+  const places = points.length < 4 ? [0, points.length - 1] : [0, 1, 2, 3].map((third) => Math.round((third * (points.length - 1)) / 3));
+  const least = (point, value) => `${number(value)}${point.more ? "+" : ""}`;
+  return {
+    steps: `${trends.since} ${trends.step_s}`,
+    points,
+    keys: ["offences", "blocks made"],
+    ticks: places.map((index) => [index, shortMoment(points[index].at, days)]),
+    tip: (point) =>
+      point.rate === null
+        ? `${when(point)}: not recorded`
+        : `${when(point)}, ${span(trends.step_s)}: ${number(point.requests)} requests (${perSecond(point.rate)} per second), ${number(point.refused)} of them refused, ` +
+          `${least(point, point.offences)} offences, ${least(point, point.blocks)} blocks made, at most ${number(point.most_blocked)} in force`,
+    columns: ["from", "requests", "of them refused", "offences", "blocks made", "most in force"],
+    row: (point) =>
+      point.rate === null
+        ? [when(point), "not recorded", "", "", "", ""]
+        : [when(point), number(point.requests), number(point.refused), least(point, point.offences), least(point, point.blocks), number(point.most_blocked)],
+    words: () =>
+      `Requests and blocks from ${when(points[0])} to ${shortMoment(trends.until, true)} (${zone}): ${plural(trends.total.requests, "request")}, ` +
+      `${number(trends.total.refused)} of them refused; ${plural(trends.total.offences, "offence")}, ${plural(trends.total.blocks, "block")} made, ` +
+      `at most ${number(trends.total.most_blocked)} in force. Arrow keys read single steps.`,
+  };
 }
 
 /** A bar of a count against its limit, at which the mark stands. Bars to be compared share their `most`. */

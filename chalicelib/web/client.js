@@ -4,8 +4,9 @@ import { Problem, get } from "./api.js";
 import { evidence, unblock } from "./block_list.js";
 import { limitBar } from "./charts.js";
 import { ask, make, refused } from "./changes.js";
-import { $, RESPONSES, amount, clientLink, clock, h, logLabel, moment, now, number, plural, span, table } from "./dom.js";
+import { $, RESPONSES, amount, clientLink, h, logLabel, moment, now, number, plural, span, table } from "./dom.js";
 import { portrait } from "./portrait.js";
+import { clock } from "./zone.js";
 
 const HOLDS = [["a day", 86_400], ["an hour", 3600], ["a week", 604_800], ["30 days", 2_592_000], ["ever", ""]];
 const LENGTHS = [["an hour", "1h"], ["6 hours", "6h"], ["a day", "1d"], ["a week", "7d"]];

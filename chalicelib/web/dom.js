@@ -1,5 +1,7 @@
 // Elements, times and words. Everything from outside becomes text, never markup.
 
+import { fullMoment, momentText } from "./zone.js";
+
 let skewMs = 0;
 
 export const $ = (id) => document.getElementById(id);
@@ -45,14 +47,17 @@ function furnish(element, attributes, children) {
   return element;
 }
 
-/** Makes `items` the children of `parent`. Elements are kept by key, so that the focus stays; each has an update(). */
+/**
+ * Makes `items` the children of `parent`. Elements are kept by key, so that the focus stays; each has an update().
+ * One that keeps its place among the others is not moved: a click that has begun on it would be lost.
+ */
 export function fill(parent, items, key, make) {
+  const named = new Map(Array.from(items, (item) => [String(key(item)), item]));
+  for (const child of [...parent.children]) if (!named.has(child.dataset.key)) child.remove();
   const existing = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   let place = parent.firstElementChild;
-  for (const item of items) {
-    const name = String(key(item));
+  for (const [name, item] of named) {
     let element = existing.get(name);
-    existing.delete(name);
     if (element === undefined) {
       element = make(item);
       element.dataset.key = name;
@@ -61,7 +66,6 @@ export function fill(parent, items, key, make) {
     if (element === place) place = place.nextElementSibling;
     else parent.insertBefore(element, place);
   }
-  for (const gone of existing.values()) gone.remove();
 }
 
 /** Sets the text only if it differs, because screen readers read every change. */
@@ -110,24 +114,13 @@ export function span(seconds) {
   return parts.slice(0, 2).join(" ") || "0s";
 }
 
-const MOMENT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const NUMBER = new Intl.NumberFormat();
 
-/** A time of day, with the date unless it is today. */
-export function momentText(epoch) {
-  const date = new Date(epoch * 1000);
-  const today = new Date().toDateString() === date.toDateString();
-  return (today ? CLOCK : MOMENT).format(date);
-}
-
-/** The same as an element, whose title always has the date. */
+/** A time of day, with the date unless it is today, as an element whose title always has the date. */
 export function moment(epoch) {
-  const date = new Date(epoch * 1000);
-  return h("time", { datetime: date.toISOString(), title: MOMENT.format(date) }, momentText(epoch));
+  return h("time", { datetime: new Date(epoch * 1000).toISOString(), title: fullMoment(epoch) }, momentText(epoch));
 }
 
-export const clock = (epoch) => CLOCK.format(new Date(epoch * 1000));
 export const number = (value) => NUMBER.format(value);
 export const plural = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

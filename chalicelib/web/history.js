@@ -4,6 +4,7 @@ import { get } from "./api.js";
 import { refused } from "./changes.js";
 import { $, RESPONSES, clientLink, h, moment, now, offer, sentence, table } from "./dom.js";
 import { portrait } from "./portrait.js";
+import { epochOf } from "./zone.js";
 
 const PAGE = 100;
 const TYPING_MS = 250;
@@ -34,11 +35,11 @@ export async function refresh() {
   offer($("history-filter").rule, ["", ...[...names].sort()], (name) => name || "every rule");
 }
 
-/** The filter as a query of the API; the moment is in this browser's time zone, as all times on the page. */
+/** The filter as a query of the API; the moment is in the time zone of all times on the page. */
 function filters() {
   const { span, around, network, rule, outcome } = $("history-filter");
   const seconds = Number(span.value);
-  const middle = around.value ? new Date(around.value).getTime() / 1000 : null;
+  const middle = around.value ? epochOf(around.value) : null;
   return {
     since: Math.max(0, Math.floor(middle === null ? now() - seconds : middle - seconds / 2)),
     until: middle === null ? "" : Math.max(0, Math.ceil(middle + seconds / 2)),

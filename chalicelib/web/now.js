@@ -2,35 +2,95 @@
 
 import { get } from "./api.js";
 import { BlockList } from "./block_list.js";
-import { Chart, limitBar } from "./charts.js";
-import { $, RESPONSES, amount, capital, clientLink, clock, fill, h, logLabel, noun, now, number, plural, say, span } from "./dom.js";
+import { refused } from "./changes.js";
+import { Chart, limitBar, live, trend } from "./charts.js";
+import { $, RESPONSES, amount, capital, clientLink, fill, h, logLabel, noun, now, number, plural, say, span, table } from "./dom.js";
+import { looks } from "./portrait.js";
+import { clock, shortMoment, zone } from "./zone.js";
 
 const BUSIEST = 8;
 const NEWEST = 6;
 const STEP_S = 10;
 
-let chart, newest, busiest = [];
+/** Seconds after which trends are read again; a quarter hour is added up within a minute after its end. */
+const TRENDS_S = 60;
+
+/** Seconds by which what is recorded of a time may differ from its length: sweeps are up to a minute late. */
+const LATE_S = 120;
+
+let chart, newest, busiest = [], trends = null, trendsOf = "", trendsAt = 0;
 
 export function start({ operator }) {
   chart ??= new Chart($("chart"));
   newest = new BlockList($("newest"), { operator, label: "Newest blocks" });
   $("top-rule").onchange = showBusiest;
+  $("span").onchange = () => showTraffic().catch(refused);
   document.querySelector(".as-table").ontoggle = showTable;
 }
 
 export async function refresh() {
-  const [series, top, blocks] = await Promise.all([
-    get("v1/series", { step: STEP_S }),
+  const [, top, blocks] = await Promise.all([
+    showTraffic(),
     get("v1/top", { n: BUSIEST }),
     get("v1/blocks", { limit: NEWEST }),
   ]);
-  chart.show(series);
-  showTable();
   newest.show(blocks.blocks, blocks.total);
   busiest = top.rules;
   const lists = busiest.map((list) => ({ name: listName(list), text: `${list.rule}${logLabel(list.source)}` }));
   fill($("top-rule"), lists, (list) => list.name, (list) => h("option", { value: list.name }, list.text));
   showBusiest();
+}
+
+/** Shows the chart of the chosen time, and its numbers beside those of the day and the week before. */
+async function showTraffic() {
+  const chosen = $("span").value;
+  const [series] = await Promise.all([chosen === "15m" ? get("v1/series", { step: STEP_S }) : null, readTrends(chosen)]);
+  if ($("span").value !== chosen) return; // another choice has been made, and is being read
+  const data = series ? live(series) : trend(trends);
+  [$("key-detections"), $("key-blocks")].forEach((key, index) => say(key, data.keys[index]));
+  chart.show(data);
+  showTable();
+  showComparison();
+}
+
+async function readTrends(chosen) {
+  if (trendsOf === chosen && now() - trendsAt < TRENDS_S) return;
+  const read = await get("v1/trends", { span: chosen });
+  if ($("span").value === chosen) [trends, trendsOf, trendsAt] = [read, chosen, now()];
+}
+
+function showComparison() {
+  const { since, until, total } = trends;
+  const length = until - since;
+  const time = `From ${shortMoment(since, true)} to ${shortMoment(until, true)} (${zone})`;
+  const than = [["the day before", trends.day_before], ["the week before", trends.week_before]];
+  const words = than.map(([name, before]) => {
+    if (!before.measured_s) return `nothing is recorded for ${name}`;
+    if (Math.abs(total.measured_s - before.measured_s) > LATE_S) return `${span(before.measured_s)} of ${name} is recorded, and ${span(total.measured_s)} of this time`;
+    return `${change(total.requests, before.requests)} requests and ${change(total.refused, before.refused)} refused than ${name}`;
+  });
+  say($("compared"), total.measured_s ? `${time}: ${words.join("; ")}.` : `${time}, nothing is recorded yet. Each quarter hour is recorded when it is over.`);
+  const numbers = (name, sum) => {
+    if (!sum.measured_s) return [name, "–", "–", "–", "–", "–", "nothing"];
+    const least = sum.more ? "+" : "";
+    return [
+      name, number(sum.requests), number(sum.refused), number(sum.offences) + least, number(sum.blocks) + least, number(sum.most_blocked),
+      Math.abs(sum.measured_s - length) <= LATE_S ? "all" : span(sum.measured_s),
+    ];
+  };
+  const rows = [numbers("this time", total), ...than.map(([name, sum]) => numbers(name, sum))];
+  const shown = JSON.stringify(rows);
+  if ($("comparison").dataset.shown === shown) return;
+  $("comparison").dataset.shown = shown;
+  $("comparison").replaceChildren(table(["time", "requests", "refused", "offences", "blocks", "most in force", "recorded"], rows));
+}
+
+/** Says how a number differs from an earlier one, to stand before what is counted and "than". */
+function change(value, before) {
+  if (value === before) return "no more or fewer";
+  if (!before) return `${number(value)} more`;
+  const percent = Math.round((Math.abs(value - before) / before) * 100);
+  return `${percent < 1 ? "less than 1" : number(percent)} % ${value > before ? "more" : "fewer"}`;
 }
 
 const MEASURES = { bytes: "Bytes served", time: "Time taken" };
@@ -49,11 +109,14 @@ function showBusiest() {
     const bar = h("span", { class: "bar-holder" });
     const count = h("span", { class: "number" });
     const state = h("span", { class: "muted" });
-    const element = h("li", {}, h("span", { class: "bar-top" }, clientLink(client.network), state, count), bar);
+    const seen = h("span", { class: "seen muted" });
+    const element = h("li", {}, h("span", { class: "bar-top" }, clientLink(client.network), state, count), bar, seen);
     element.update = (next) => {
       bar.replaceChildren(limitBar(next.count, list.limit, next.most));
       say(count, `${amount(list.measure, next.count)} of ${amount(list.measure, list.limit)}`);
       say(state, standing(next, list.limit));
+      say(seen, next.portrait ? looks(next.portrait) : "");
+      seen.title = seen.textContent;
       element.classList.toggle("is-over", next.count > list.limit);
     };
     return element;

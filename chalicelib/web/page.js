@@ -6,10 +6,11 @@ import * as audit from "./audit.js";
 import * as blocks from "./blocks.js";
 import { ask, changes, choose, make, refused } from "./changes.js";
 import * as client from "./client.js";
-import { $, clock, fill, h, heard, momentText, now, number, plural, say } from "./dom.js";
+import { $, fill, h, heard, now, number, plural, say } from "./dom.js";
 import * as history from "./history.js";
 import * as overview from "./now.js";
 import * as rules from "./rules.js";
+import { choose as chooseZone, chosen as chosenZone, clock, momentText, zone } from "./zone.js";
 
 const VIEWS = { now: overview, blocks, history, client, allowlist, rules, audit };
 const EVERY_MS = 3000;
@@ -273,6 +274,16 @@ if (linked && ["127.0.0.1", "localhost"].includes(location.hostname)) {
   window.history.replaceState(null, "", "#now");
 }
 
-say($("zone"), Intl.DateTimeFormat().resolvedOptions().timeZone);
+const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
+const zones = ["", ...new Set(["UTC", ...Intl.supportedValuesOf("timeZone"), zone])];
+$("zone").replaceChildren(...zones.map((name) => h("option", { value: name }, name || `this browser's (${own})`)));
+$("zone").value = chosenZone;
+$("zone").onchange = () => {
+  try {
+    chooseZone($("zone").value);
+  } catch (error) {
+    refused(error); // the browser stores nothing
+  }
+};
 if (token()) enter();
 else askToSignIn();

@@ -23,3 +23,10 @@ function values(numbers, requests) {
   const ordered = Object.entries(numbers).sort(([, one], [, other]) => other - one);
   return ordered.map(([value, times]) => h("dd", {}, value, " ", h("span", { class: "muted" }, `${number(times)} of ${number(requests)}`)));
 }
+
+/** The commonest request and user agent, and of how many requests. */
+export function looks(seen) {
+  const most = (numbers) => Object.entries(numbers).sort(([, one], [, other]) => other - one)[0];
+  const [line, agent] = [most(seen.lines), most(seen.user_agents)];
+  return line ? `${number(line[1])} of ${number(seen.requests)}: ${line[0]}${agent ? `; ${agent[0]}` : ""}` : "";
+}

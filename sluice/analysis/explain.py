@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from math import ceil
 from operator import attrgetter
 
@@ -9,6 +10,7 @@ from chalicelib.core.addresses import Network, NetworkSet, PrefixMemo, network_o
 from chalicelib.core.allowance import Allowance
 from chalicelib.core.client_groups import group_digest
 from chalicelib.core.distinct import mark
+from chalicelib.core.durations import DAY_S, HOUR_S
 from chalicelib.core.logs.requests import COLUMNS, MEASURED, Decoded, Requests, Source, Text
 from chalicelib.core.measures import amounts
 from chalicelib.core.rules import Rule, RuleSet
@@ -46,6 +48,18 @@ class NearMiss:
 
 
 @dataclass(frozen=True, slots=True)
+class Filled:
+    """An hour or a day with requests that a quota counts, and how much of the quota was used at its end."""
+
+    first_ms: int
+    """Start of the hour or day, by UTC."""
+    amount: int
+    """Requests in it, or what the rule measures of them."""
+    count: int
+    """The count in the window that ends with the last of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class RuleHistory:
     rule: Rule
     network: Network
@@ -61,6 +75,9 @@ class RuleHistory:
     periods: tuple[BlockPeriod, ...]
     near_misses: tuple[NearMiss, ...]
     allowlisted: bool
+    filled: tuple[Filled, ...] = ()
+    """The hours with requests that a quota counts or, if its window is longer than two days, the days; none of other
+    rules."""
 
     @property
     def requests(self) -> int:
@@ -172,7 +189,16 @@ def _rule_history(
         periods=tuple(sorted((period for b in own for period in b.periods), key=attrgetter("since"))),
         near_misses=tuple(near_misses(counted, rule)),
         allowlisted=any(breach.allowlisted for breach in own),
+        filled=tuple(_filled(rule, requests, counts)) if rule.is_quota else (),
     )
+
+
+def _filled(rule: Rule, requests: Sequence[LoggedRequest], counts: Sequence[int | None]) -> Iterator[Filled]:
+    length_ms = 1000 * (HOUR_S if rule.window_s <= 2 * DAY_S else DAY_S)
+    counted = [(r.ms, r.amounts[rule.name], c) for r, c in zip(requests, counts, strict=True) if c is not None]
+    for number, moments in groupby(counted, key=lambda moment: moment[0] // length_ms):
+        in_it = list(moments)
+        yield Filled(number * length_ms, sum(amount for _, amount, _ in in_it), in_it[-1][2])
 
 
 def _counts(

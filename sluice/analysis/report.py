@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 
 from chalicelib.core.measures import amount_text
 from sluice.analysis import plots
-from sluice.analysis.summary import NETWORK_COLUMNS, OffenderSummary, by_rule, network_cells, offenders, rule_cells
+from sluice.analysis.summary import (
+    NETWORK_COLUMNS,
+    OffenderSummary,
+    by_rule,
+    network_cells,
+    offenders,
+    refused_once,
+    rule_cells,
+)
 from sluice.analysis.traffic import TrafficProfile
 from sluice.replay.engine import Result
 
@@ -31,7 +39,8 @@ PAGE = Template(Path(__file__).with_name("report.html").read_text("utf-8"))
 NETWORKS_SECTION = Template(
     "<h2>Guilty networks</h2>\n"
     "<p>The first $shown networks that would have been blocked because enough of their clients were. No figure above "
-    'takes them into account.</p>\n<div class="wide">$table</div>\n'
+    'takes them into account.</p>\n<div class="wide" tabindex="0" role="region" aria-label="Guilty networks">'
+    "$table</div>\n"
 )
 NETWORK_HEADINGS = (*NETWORK_COLUMNS[:-1], f"#{NETWORK_COLUMNS[-1]}")
 
@@ -60,7 +69,7 @@ def page(result: Result, figures: dict[str, Figure], description: str, format_ti
         "requests": result.stats.requests,
         "clients over a limit": len({offender.network for offender in everyone}),
         "clients blocked": len({offender.network for offender in everyone if offender.periods}),
-        "requests refused": sum(row.refused for row in rules),
+        "requests refused": refused_once(everyone),
         "malformed lines": result.stats.malformed.total(),
     }
     total = sum(bool(offender.periods) for offender in everyone)

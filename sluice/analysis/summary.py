@@ -1,10 +1,11 @@
 """A replay's result in figures, by rule and by offender: what ``--json`` prints and the tables show."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.core.addresses import Network
+from chalicelib.core.addresses import Network, supernets
 from chalicelib.core.durations import format_duration
 from chalicelib.core.measures import Measure, amount_text
 from chalicelib.core.rules import Rule
@@ -108,6 +109,30 @@ def by_rule(result: Result, offenders: Sequence[OffenderSummary]) -> Iterator[Ru
             refused=refused,
             share=refused / requests if requests else 0.0,
         )
+
+
+def refused_once(offenders: Iterable[OffenderSummary]) -> int:
+    """Returns the requests made by clients while any rule blocked them, or would have if it did not only count.
+
+    At least so many: of a client, the blocks of rules that only count may overlap those of other rules, so only the
+    largest figure is certain; and a network with blocks of its own contains others.
+    """
+    blocked: Counter[Network] = Counter()
+    largest: dict[Network, int] = {}
+    for offender in offenders:
+        if offender.action == "block":
+            blocked[offender.network] += offender.refused
+        largest[offender.network] = max(largest.get(offender.network, 0), offender.refused, blocked[offender.network])
+    inside: Counter[Network] = Counter()
+    total = 0
+    for network in sorted(largest, key=lambda network: -network.prefixlen):
+        refused = max(largest[network], inside[network])
+        wider = next((each for each in supernets(network) if each in largest), None)
+        if wider is None:
+            total += refused
+        else:
+            inside[wider] += refused
+    return total
 
 
 def seconds(ms: int | None) -> float | None:

@@ -113,8 +113,13 @@ def _busiest(busiest: Busiest, now: int) -> Iterator[Printable]:
             state = "allowlisted"
         elif busy.blocked_until:
             state = f"blocked for another {roughly(max(0, busy.blocked_until - now))}"
-        rows.append((busy.network, _bar(busy.count, busiest.limit), amount_text(busiest.measure, busy.count), state))
-    yield table(("network", "", "count", ""), rows, right=("count",))
+        seen = busy.portrait
+        line = next(iter(seen.lines), "") if seen else ""
+        rows.append(
+            (busy.network, _bar(busy.count, busiest.limit), amount_text(busiest.measure, busy.count), state, line)
+        )
+    drawn = any(busy.portrait for busy in busiest.clients)
+    yield table(("network", "", "count", "", "mostly" if drawn else ""), rows, right=("count",))
 
 
 def _bar(count: int, limit: int) -> Text:

@@ -15,7 +15,7 @@ from chalicelib.core.durations import format_duration
 from chalicelib.core.measures import amount_text, unit_text
 from chalicelib.core.rules import Action
 from chalicelib.core.rules_diff import allowed
-from sluice.analysis.explain import ClientHistory, RuleHistory
+from sluice.analysis.explain import ClientHistory, Filled, RuleHistory
 from sluice.analysis.explain import explain as explained
 from sluice.analysis.summary import seconds, terms_json
 from sluice.commands.shared.logs import LogNames, json_option, log_options, opened, print_notes, rules_option
@@ -78,7 +78,7 @@ def _block_events(client: ClientHistory, history: RuleHistory) -> Iterator[Timel
     if history.rule.action is Action.BLOCK:
         blocked, refused = "blocked", "were refused"
     for period in history.periods:
-        first, last = utc(period.first_ms, date=False), utc(period.last_ms, date=False)
+        first, last = (utc(ms, date=history.rule.is_quota) for ms in (period.first_ms, period.last_ms))
         length = format_duration(period.until - period.since)
         counted = _amount(history, period.count)
         counted += unit_text(history.rule.measure)
@@ -105,6 +105,9 @@ def _show(client: ClientHistory, console: Console, shown: int) -> None:
     happened = [(utc(ms), name, event) for ms, name, event in events(client)[:MOST_EVENTS]]
     if happened:
         console.print(table(("", "", ""), happened, title="\nTimeline"))
+    for history in client.rules:
+        if history.filled:
+            console.print(_filling(history))
     if shown:
         console.print(_requests_to_peak(client, shown))
 
@@ -120,6 +123,17 @@ def _rule_cells(history: RuleHistory) -> tuple[str, ...]:
         f"{len(history.periods):,}" + ("" if rule.action is Action.BLOCK else " (only counts)"),
         f"{len(history.near_misses):,}",
     )
+
+
+def _filling(history: RuleHistory) -> Table:
+    """Returns a table of how a quota was used up."""
+    title = f"\nHow the quota of {history.rule.name} ({allowed(history.rule)}) was used"
+    rows = [
+        (utc(filled.first_ms), _amount(history, filled.amount), _amount(history, filled.count))
+        for filled in history.filled[:MOST_EVENTS]
+    ]
+    columns = ("from", "requests" if not history.rule.measure.is_sum else "amount", "in its window")
+    return table(columns, rows, title=title, right=columns[1:])
 
 
 def _requests_to_peak(client: ClientHistory, shown: int) -> Table:
@@ -197,4 +211,9 @@ def _rule_json(history: RuleHistory) -> dict[str, Any]:
             {"from": p.since, "until": p.until, "offence": p.offence, "count": p.count} for p in history.periods
         ],
         "near_misses": [{"at": seconds(near.ms), "count": near.count} for near in history.near_misses],
+        **({"filled": list(map(_filled_json, history.filled))} if history.rule.is_quota else {}),
     }
+
+
+def _filled_json(filled: Filled) -> dict[str, Any]:
+    return {"from": seconds(filled.first_ms), "amount": filled.amount, "count": filled.count}

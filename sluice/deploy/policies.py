@@ -20,6 +20,7 @@ from chalicelib.core.state.kinds import RECORDS
 from chalicelib.core.state.operators import Audit, Receipt
 from chalicelib.core.state.records import Control
 from chalicelib.core.state.rule_sets import StoredRules
+from chalicelib.core.state.trends import Trend
 from sluice.deploy.cloudformation import ip_set_arns
 from sluice.deploy.stage import Stage, split_bucket
 
@@ -76,7 +77,7 @@ def records(actions: str, table: Any, *kinds: str) -> dict[str, Any]:
 RULES, DETECTION, KNOWN = StoredRules.kind, Detection.kind, Known.kind
 BREAKERS = (RuleBreaker.kind, Waiting.kind)
 BLOCK, HISTORY, ALLOW, CONTROL, EVENT, AUDIT = (of.kind for of in (Block, History, Allow, Control, Events, Audit))
-WARNING = Warned.kind
+WARNING, TREND = Warned.kind, Trend.kind
 FEEDS = (Feed.kind, FeedNetworks.kind)
 EVERY_KIND = sorted({of.kind for of in RECORDS} | {CONTROL})
 KEPT = {AUDIT, Receipt.kind}
@@ -131,8 +132,9 @@ def policies(arns: Arns) -> dict[str, Policy]:
         ],
         "sweep": [
             records("GetItem Query BatchGetItem", state, *EVERY_KIND),
-            records("PutItem", state, BLOCK, HISTORY, CONTROL, EVENT, ALLOW, AUDIT, *FEEDS),
+            records("PutItem", state, BLOCK, HISTORY, CONTROL, EVENT, ALLOW, AUDIT, TREND, DETECTION, *FEEDS),
             records("DeleteItem", state, BLOCK, HISTORY, ALLOW, *FEEDS),
+            allow("dynamodb", "BatchGetItem PutItem Query", arns.tally_table),
         ],
         "api_handler": [
             records("GetItem Query BatchGetItem", state, *EVERY_KIND),

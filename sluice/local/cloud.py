@@ -35,7 +35,7 @@ from sluice.local.events import (
 )
 from sluice.local.kinesis import Shard, Stream, StreamRecord
 from sluice.local.loop import Bell, Clock, Loop
-from sluice.local.stores import MemoryStateStore, MemoryTallyLogs, StateChange
+from sluice.local.stores import MemoryRollUps, MemoryStateStore, MemoryTallyLogs, StateChange
 from sluice.local.telemetry import ReportTotals
 from sluice.local.waf import WafStandIn
 
@@ -106,6 +106,7 @@ class LocalCloud:
         self._phases = Random(f"phases {seed}")
         self.stream = Stream("sluice-logs", shards, self.random)
         self.tally_logs = MemoryTallyLogs()
+        self.roll_ups = MemoryRollUps()
         self.state = MemoryStateStore()
         self.waf = WafStandIn(clock.now, self.loop.sleep)
         self.telemetry = ReportTotals()
@@ -123,6 +124,7 @@ class LocalCloud:
             telemetry=self.telemetry,
             objects=objects or NoObjects(),
             feeds=feeds or NoFeeds(),
+            roll_ups=self.roll_ups,
             memory_mb=MEMORY_MB,
             announcements=announcements,
         )

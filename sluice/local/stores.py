@@ -20,6 +20,7 @@ from chalicelib.ports import (
     Position,
     Put,
     Registry,
+    RollUp,
     Unavailable,
     Write,
 )
@@ -100,6 +101,40 @@ class MemoryTallyLogs:
             removed += (item for item in items.values() if item.written_ms < written_before_ms)
             self._logs[log] = {offset: item for offset, item in items.items() if item.written_ms >= written_before_ms}
         return removed
+
+
+class MemoryRollUps:
+    """``RollUps`` in memory."""
+
+    def __init__(self) -> None:
+        self._roll_ups: dict[int, tuple[RollUp, tuple[bytes, ...]]] = {}
+        self._writing = Lock()
+
+    def add(self, roll_up: RollUp, bodies: Sequence[bytes]) -> None:
+        with self._writing:
+            if roll_up.number in self._roll_ups:
+                raise Conflict(f"write roll-up {roll_up.number}")
+            written = replace(roll_up, bodies=len(bodies), digest=str(roll_up.number))
+            self._roll_ups[roll_up.number] = written, tuple(bodies)
+
+    def latest(self, written_since_ms: int) -> Sequence[RollUp]:
+        newest_first = [roll_up for _, (roll_up, _) in sorted(self._roll_ups.items(), reverse=True)]
+        older = (at for at, roll_up in enumerate(newest_first) if at and roll_up.written_ms < written_since_ms)
+        return newest_first[: next(older, None)]
+
+    def bodies(self, roll_up: RollUp) -> Sequence[bytes]:
+        stored, bodies = self._roll_ups.get(roll_up.number, (None, ()))
+        if stored is None or stored.digest != roll_up.digest:
+            raise Unavailable(f"read roll-up {roll_up.number}: its parts are missing")
+        return bodies
+
+    def expire(self, now_ms: int) -> None:
+        """Removes old roll-ups, as DynamoDB's TTL eventually does."""
+        self._roll_ups = {
+            number: stored
+            for number, stored in self._roll_ups.items()
+            if now_ms < stored[0].written_ms + stored[0].kept_s * 1000
+        }
 
 
 @dataclass(frozen=True, slots=True)

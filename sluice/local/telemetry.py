@@ -14,6 +14,7 @@ from chalicelib.reports import (
     ImportReport,
     IngestReport,
     PublishReport,
+    QuotaReport,
     SweepReport,
 )
 
@@ -65,3 +66,6 @@ class ReportTotals:
 
     def fed(self, report: FeedReport) -> None:
         self.failures += [f"feed {report.name}: {report.problem}"] if report.problem else []
+
+    def rolled_up(self, report: QuotaReport) -> None:
+        """Adds up nothing: detections appear as outcomes and blocks."""

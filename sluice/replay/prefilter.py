@@ -12,7 +12,7 @@ several groups to one total. Both can only let more clients through.
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import compress
+from itertools import compress, product
 from typing import TypeVar
 
 from chalicelib.core.addresses import PrefixMemo
@@ -181,21 +181,24 @@ class Prefilter:
         self._groups = Masks(*group_prefix(rules))
         self._measures = measures
         self._groupings = groupings
-        self._totals: dict[tuple[int, Measure], tuple[Totals, int]] = {}
+        self._totals: dict[tuple[int, Measure, bool], tuple[Totals, int]] = {}
+        """By number of the scope, measure, and whether quotas or other rules count: over days, most clients make more
+        requests than a window of seconds allows."""
         for number, scope in enumerate(scopes):
-            for measure in (Measure.REQUESTS, *measures):
-                counting = [rule for rule in rules.rules if rule.scope == scope and _bounded_by(rule) is measure]
+            for measure, of_quotas in product((Measure.REQUESTS, *measures), (False, True)):
+                alike = (rule for rule in rules.rules if rule.scope == scope and rule.is_quota is of_quotas)
+                counting = [rule for rule in alike if _bounded_by(rule) is measure]
                 if counting:
                     stretch_ms = max(LEAST_STRETCH_MS, *(rule.window_s * 1000 for rule in counting))
                     least = min(sampling.logged(rule.limit) for rule in counting)
-                    self._totals[number, measure] = Totals(stretch_ms), least
+                    self._totals[number, measure, of_quotas] = Totals(stretch_ms), least
 
     def add(self, strip: Strip, first_ms: int, last_ms: int) -> None:
         """Adds requests that were all made within ``first_ms``..``last_ms``, both inclusive."""
         if self._everyone:
             return
         groups = self._groups.cut(strip.clients, self._client_prefix)
-        for (number, measure), (totals, _) in self._totals.items():
+        for (number, measure, _), (totals, _) in self._totals.items():
             rows, times = strip.rows[number], strip.times
             if measure is not Measure.REQUESTS:
                 amounts = self._amounts(strip, measure)

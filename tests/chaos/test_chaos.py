@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from chalicelib.bootstrap import Parts
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.state.blocks import Block
 from chalicelib.core.state.detections import Detection
 from chalicelib.core.state.events import Event, Events
-from chalicelib.core.state.records import DAY_S
 from chalicelib.pipeline.enforce import Enforce, Pending, Written
 from chalicelib.pipeline.recording import recorded
 from tests.chaos.mishaps import KINDS, Mishap

@@ -11,11 +11,12 @@ from typing import Any, cast
 import pytest
 
 from chalicelib.edges.events import state_changes
+from chalicelib.edges.roll_up_table import RollUpTable
 from chalicelib.edges.state_table import StateTable
 from chalicelib.edges.tally_table import TallyTable
-from chalicelib.ports import Conflict, StateStore, StreamChange, TallyLogs
+from chalicelib.ports import Conflict, RollUps, StateStore, StreamChange, TallyLogs
 from sluice.local.events import state_event
-from sluice.local.stores import MemoryStateStore, MemoryTallyLogs
+from sluice.local.stores import MemoryRollUps, MemoryStateStore, MemoryTallyLogs
 from tests.support.tables import Tables, stream_event, streams_client
 
 AWS = ("moto", "dynamodb-local")
@@ -38,6 +39,14 @@ def tally_logs(request: pytest.FixtureRequest) -> TallyLogs:
         return MemoryTallyLogs()
     tables = _tables(request)
     return TallyTable(tables.client, tables.tally)
+
+
+@pytest.fixture(params=("memory", *AWS))
+def roll_ups(request: pytest.FixtureRequest) -> RollUps:
+    if request.param == "memory":
+        return MemoryRollUps()
+    tables = _tables(request)
+    return RollUpTable(tables.client, tables.tally)
 
 
 @pytest.fixture(params=("memory", *AWS))

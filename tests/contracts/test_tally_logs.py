@@ -36,6 +36,8 @@ def item(number: int = 0, *, body: bytes | None = b"tally", written_ms: int = NO
         arrived_ms=NOW_MS - 17,
         malformed=MALFORMED if number % 2 else (),
         portraits=b"\x78\x01\xff" if number % 2 else b"",
+        total=number * 10**12,
+        refused_total=number * 10**11,
     )
 
 

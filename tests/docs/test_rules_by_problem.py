@@ -67,6 +67,15 @@ TRAFFIC: dict[str, tuple[list[bytes], set[tuple[str, str]]]] = {
         ],
         {("copy", "203.0.113.1")},
     ),
+    "A slow scraper, by the day": (
+        [
+            *requests("192.0.2.1", 450, 80_000),
+            *requests("192.0.2.2", 2000, 80_000, "/img/{n}.png"),
+            *requests("192.0.2.3", 700, 172_000),
+            *requests("203.0.113.1", 520, 80_000),
+        ],
+        {("pages-a-day", "203.0.113.1")},
+    ),
     "A bill for egress": (
         [
             *requests("192.0.2.1", 900, 3000, sc_bytes="50000"),

@@ -12,6 +12,7 @@ from msgspec import inspect
 from chalicelib.core.logs.malformed_counts import MalformedCount, pack_counts, unpack_counts
 from chalicelib.core.state.records import StateRecord
 from chalicelib.core.tally import VERSION, unpack
+from chalicelib.edges.roll_up_table import attributes_of_roll_up, roll_up_of
 from chalicelib.edges.state_table import attributes_of, item_of
 from chalicelib.edges.tally_table import POSITION, REGISTRY, _receipt_attributes
 from chalicelib.ports import LogObject, PartReceipt
@@ -92,7 +93,7 @@ def test_every_record_has_a_sample(name: str) -> None:
 
 
 def test_the_sample_tally_item_unpacks_to_the_sample_tally() -> None:
-    tally_item, _, _, _, columns, _ = SAMPLES
+    tally_item, _, _, _, _, columns, _ = SAMPLES
     (counted,) = unpack(b64decode(tally_item["body"]["B"]))
     (source, topic, ipv4, ipv6, slot_ms, first, keys4, keys16, per_key, slots, counts) = columns[0]
     assert len(per_key) == 2
@@ -122,7 +123,7 @@ def test_the_sample_of_malformed_pieces_and_its_table_have_every_stored_field() 
 
 
 def test_the_sample_registry_and_state_items_are_as_stored() -> None:
-    tally_item, registry, position, receipt, _, state_item = SAMPLES
+    tally_item, registry, position, receipt, roll_up, _, state_item = SAMPLES
     assert registry["log"]["S"] == REGISTRY
     assert tally_item["log"] in registry["sluice-logs/shardId-000000000000"]["L"]
     assert position["log"]["S"] == POSITION
@@ -134,6 +135,8 @@ def test_the_sample_registry_and_state_items_are_as_stored() -> None:
         written_ms=int(tally_item["written_at"]["N"].replace(".", "")),
     )
     assert _receipt_attributes(part) == receipt
+    stored = roll_up_of(roll_up)
+    assert attributes_of_roll_up(stored, stored.digest, stored.bodies) == roll_up
     following = int(tally_item["offset"]["N"]) + 1
     assert position["logs"]["M"] == {tally_item["log"]["S"]: {"N": str(following)}}
     assert attributes_of(item_of(state_item)) == state_item

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,24 @@ def run(*arguments: str, code: int = 0) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def summary() -> dict[str, Any]:
-    return run("--seed", "3")
+    return run()
 
 
 def test_every_attacker_is_blocked_and_no_bystander_is(summary: dict[str, Any]) -> None:
     assert summary["attackers"]["blocked"] == summary["attackers"]["total"] > 300
     assert summary["bystanders"]["blocked"] == 0
     assert summary["bystanders"]["total"] > 150
+
+
+def test_the_readme_shows_what_the_demonstration_measures(summary: dict[str, Any]) -> None:
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+    times = re.search(r"median ([\d.]+) s, 99th percentile ([\d.]+) s (\d+) blocks, (\d+) lifted", readme)
+    assert times is not None
+    p50, p99, blocks, lifted = map(float, times.groups())
+    # Not to the digit: the phases of the polls decide about tenths of a second.
+    assert summary["time_to_block_s"] == pytest.approx({"p50": p50, "p99": p99}, abs=0.2)
+    assert len(summary["blocks"]) == pytest.approx(blocks, rel=0.03)
+    assert summary["released"] == pytest.approx(lifted, rel=0.03)
 
 
 def test_blocks_that_ended_are_lifted(summary: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ def test_g4_always_new_networks_cost_bytes_but_no_writes_of_their_own() -> None:
 
 
 def test_a_view_never_outgrows_the_memory_of_its_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "entries_that_fit", lambda memory_mb: 1000)
+    monkeypatch.setattr(bootstrap, "entries_that_fit", lambda *memory_mb: 1000)
     rng, target = Random(7), Target()
     addresses = iter(lambda: PREFIX + (rng.getrandbits(32) << 64), None)
     target.ingest(next(batches(addresses, 1))[:3000])

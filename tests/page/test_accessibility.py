@@ -1,14 +1,18 @@
 """The operator's page against the rules of axe-core, in every view and every look."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from click.testing import CliRunner
+from playwright.sync_api import Browser, Page, expect
 
 from chalicelib.core.responses import Response
 from chalicelib.core.state.blocks import Members
+from sluice.cli import main
 from tests.page.conftest import OpenPage
+from tests.support import replay_logs as logs
 from tests.support.local_server import ROOT
 from tests.support.site import Site
 
@@ -73,6 +77,26 @@ def test_axe_finds_nothing_in_any_view(open_page: OpenPage, site: Site, axe: str
     expect(page.locator("#sign-in")).to_be_visible()
     seen["sign-in"] = violations(page)
     assert {view: each for view, each in seen.items() if each} == {}
+
+
+def test_axe_finds_nothing_in_a_report_and_a_phone_does_not_scroll_it_sideways(
+    browser: Browser, axe: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    made = [*logs.every(0.1, 0, 20), *logs.every(2, 0, 100, "2001:db8::1")]
+    log.write_text("\n".join(map(logs.realtime, made)))
+    written = tmp_path / "report.html"
+    result = CliRunner().invoke(main, ["report", str(log), "-o", str(written)])
+    assert result.exit_code == 0, result.output
+    seen = {}
+    for look, context in LOOKS.items():
+        page = browser.new_context(**context, bypass_csp=True).new_page()
+        page.goto(written.as_uri())
+        page.evaluate(axe)
+        seen[look] = violations(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), look
+        page.context.close()
+    assert {look: each for look, each in seen.items() if each} == {}
 
 
 def test_what_axe_finds_is_reported(open_page: OpenPage, axe: str) -> None:

@@ -3,9 +3,12 @@
 import json
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 from playwright.sync_api import Locator, Page, expect
 
 import app
@@ -14,6 +17,7 @@ from chalicelib.core.responses import Response
 from chalicelib.core.state.blocks import Members
 from chalicelib.core.state.feeds import Feed
 from chalicelib.core.state.operators import EarlierRule, Pause, Placed
+from chalicelib.core.state.trends import QUARTER_S, Traffic
 from tests.page.conftest import OpenPage
 from tests.support.browser import sign_in
 from tests.support.site import Site
@@ -210,6 +214,7 @@ def test_the_first_view_shows_an_attack_in_figures_bars_and_chart(open_page: Ope
     blocked = page.locator("#top li").filter(has_text="203.0.113.9")
     expect(blocked).to_contain_text("60 of 20")
     expect(blocked).to_contain_text("blocked for")
+    expect(blocked).to_contain_text(re.compile(r"\d+ of \d+: GET www.example.com/ 200"))
     expect(page.locator("#top li").filter(has_text="192.0.2.77")).to_contain_text("15 of 20")
     expect(page.locator("#tiles > div").first).to_contain_text("burst 1")
     expect(page.locator("#newest")).to_contain_text("203.0.113.9")
@@ -218,6 +223,77 @@ def test_the_first_view_shows_an_attack_in_figures_bars_and_chart(open_page: Ope
     chart.focus()
     chart.press("ArrowLeft")
     expect(page.locator(".tip")).to_contain_text("requests per second")
+
+
+def test_the_traffic_of_a_day_is_shown_beside_that_of_the_day_and_week_before(open_page: OpenPage, site: Site) -> None:
+    over = int(time.time()) // QUARTER_S * QUARTER_S
+    quiet = Traffic(
+        at=over - 3 * QUARTER_S, measured_s=QUARTER_S, requests=900_000, offences=2, blocks=1, most_blocked=1
+    )
+    busy = replace(
+        quiet, at=over - QUARTER_S, requests=1_800_000, refused=90_000, offences=40, more=True, most_blocked=7
+    )
+    day_before = [replace(each, at=each.at - 86400, requests=900_000, refused=0) for each in (busy, quiet)]
+    site.put_trend(busy, quiet, *day_before, replace(quiet, at=quiet.at - 7 * 86400))
+    page = open_page(locale="en-GB")
+    expect(page.locator("#compared")).to_contain_text("nothing is recorded for the week before")
+    page.get_by_label("of the last").select_option("1d")
+    expect(page.locator("#compared")).to_contain_text("50 % more requests and 90,000 more refused than the day before")
+    expect(page.locator("#compared")).to_contain_text("15m of the week before is recorded, and 30m of this time")
+    expect(page.locator(".legend")).to_contain_text("blocks made")
+    this_time, day, week = (page.locator("#comparison tbody tr").nth(number) for number in range(3))
+    assert this_time.locator("td").all_inner_texts() == [*("this time", "2,700,000", "90,000", "42+", "2+", "7", "30m")]
+    expect(day).to_contain_text("1,800,000")
+    expect(week).to_contain_text("15m")
+    chart = page.locator("#chart svg")
+    expect(chart).to_have_attribute("aria-label", re.compile("2,700,000 requests, 90,000 of them refused"))
+    # The quarter hour between the two was not added up: the line has a gap.
+    assert len(re.findall("M", page.locator("#chart .line").get_attribute("d") or "")) == 2
+    chart.focus()
+    chart.press("ArrowLeft")
+    expect(page.locator(".tip")).to_contain_text("not recorded")
+    chart.press("ArrowRight")
+    expect(page.locator(".tip")).to_contain_text("1,800,000 requests (2,000 per second), 90,000 of them refused")
+    page.get_by_text("As a table").click()
+    expect(page.locator("#chart-table tbody tr").nth(1)).to_contain_text("not recorded")
+    page.get_by_label("of the last").select_option("15m")
+    expect(page.locator(".legend")).to_contain_text("blocked then and still")
+
+
+def test_all_times_are_in_the_chosen_zone_and_name_it(open_page: OpenPage, site: Site) -> None:
+    site.put_blocks("203.0.113.9/32")
+    page = open_page("blocks", locale="en-GB", timezone_id="Europe/Berlin")
+    page.get_by_role("button", name="Unblock 203.0.113.9/32").click()
+    expect(row(page, "203.0.113.9")).to_have_count(0)
+    zone = page.get_by_label("Time zone of all times")
+    expect(zone.locator("option").first).to_have_text("this browser's (Europe/Berlin)")
+    page.get_by_role("link", name="History").click()
+    when = page.locator("#history time").first
+    expect(when).to_contain_text(re.compile(r"\d\d:\d\d:\d\d CES?T"))
+    zone.select_option("Asia/Tokyo")
+    expect(zone).to_have_value("Asia/Tokyo")
+    expect(when).to_contain_text("GMT+9")
+    made = datetime.fromisoformat(when.get_attribute("datetime") or "").astimezone(ZoneInfo("Asia/Tokyo"))
+    expect(when).to_contain_text(f"{made:%H:%M:%S}")
+    # The moment to look around is in the same zone.
+    page.locator("#view-history").get_by_label("Within").select_option("3600")
+    page.get_by_label("Around").fill(f"{made:%Y-%m-%dT%H:%M}")
+    expect(page.locator("#history time").first).to_be_visible()
+    page.get_by_label("Around").fill(f"{made.astimezone(UTC):%Y-%m-%dT%H:%M}")
+    expect(page.locator("#history time")).to_have_count(0)
+    page.reload()
+    expect(zone).to_have_value("Asia/Tokyo")
+    zone.select_option("")
+    expect(page.locator("#history time").first).to_contain_text(re.compile("CES?T"))
+    assert page.evaluate("localStorage.length") == 0
+
+
+def test_a_stored_time_zone_that_the_browser_does_not_know_is_its_own(open_page: OpenPage) -> None:
+    page = open_page(timezone_id="Europe/Berlin")
+    page.evaluate("localStorage.setItem('sluice.zone', 'Middle/Earth')")
+    page.reload()
+    expect(page.get_by_label("Time zone of all times")).to_have_value("")
+    expect(page.locator("#enforcing")).to_have_text("Enforcing")
 
 
 def test_a_client_is_explained_from_the_search_field(open_page: OpenPage, site: Site) -> None:
@@ -767,6 +843,22 @@ def test_ten_thousand_blocks_scroll_without_stalling(open_page: OpenPage, site: 
         }"""
     )
     assert slowest < 1000, f"a frame took {slowest:.0f} ms"
+    # A click that has begun on a row would be lost.
+    moved = page.evaluate(
+        """async () => {
+            const box = document.querySelector("#blocks-list [role=table]"), moved = [];
+            const note = (changes) => changes.forEach((change) => moved.push(...change.removedNodes));
+            new MutationObserver(note).observe(box.querySelector(".block-rows"), { childList: true });
+            const left = [];
+            for (const distance of [-600, 300]) {
+                box.scrollTop += distance;
+                for (let frame = 0; frame < 3; frame += 1) await new Promise(requestAnimationFrame);
+                left.push(moved.filter((row) => row.isConnected).length);
+            }
+            return [moved.length > 0, ...left];
+        }"""
+    )
+    assert moved == [True, 0, 0]
     button = box.get_by_role("button", name=re.compile("^Unblock")).nth(20)
     network = (button.get_attribute("aria-label") or "").removeprefix("Unblock ")
     top = box.evaluate("box => box.scrollTop")

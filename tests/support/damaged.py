@@ -14,6 +14,7 @@ from chalicelib.core.state.operators import Audit, Pause, Receipt
 from chalicelib.core.state.publishing import Heartbeat, Publisher, Recall
 from chalicelib.core.state.records import StateRecord
 from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
+from chalicelib.core.state.trends import Traffic, Trend, TrendMark
 from chalicelib.ports import Item
 
 NETWORK = "192.0.2.76/30"
@@ -59,6 +60,8 @@ VALID: dict[tuple[str, str], StateRecord] = {
     (Events.kind, "1760000000000-0a0b0c0d0e0f0a0b"): Events(
         at_ms=1_760_000_000_000, events=(Event(outcome="blocked", network=NETWORK, evidence=_EVIDENCE),)
     ),
+    (Trend.kind, "1759996800"): Trend(hour=1_759_996_800, quarters=(Traffic(at=1_759_996_800, measured_s=900),)),
+    (TrendMark.kind, TrendMark.id): TrendMark(at=1_760_000_000, requests={"log": 7}, refused={"log": 1}),
     (Audit.kind, "1760000000000-0a0b0c0d"): Audit(
         at_ms=1, by="alice", address="", request="", action="pause", target="enforcement", detail="paused"
     ),
@@ -76,6 +79,7 @@ REQUIRED = {
     RuleBreaker.kind: "rule",
     Waiting.kind: "since",
     Events.kind: "at_ms",
+    Trend.kind: "hour",
     Audit.kind: "by",
     Receipt.kind: "answer",
 }

@@ -10,12 +10,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from chalicelib.admin.rule_sets import RuleSetView, RulesPlan
+from chalicelib.core.durations import HOUR_S
 from chalicelib.core.state.blocks import Block
 from chalicelib.core.state.breakers import RuleBreaker
 from chalicelib.core.state.feeds import Feed
 from chalicelib.core.state.operators import Placed, WebAcls
 from chalicelib.core.state.records import StateRecord
 from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
+from chalicelib.core.state.trends import Traffic, Trend
 from chalicelib.core.tokens import Role
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
@@ -52,7 +54,7 @@ scope = {{ path_prefix = ["/catalogue"] }}
 """
 """The rules of a ``Site``: one more, with two responses."""
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 STEP_S = 0.05
 
 
@@ -123,6 +125,14 @@ class Site:
     def put_object(self, key: str, content: bytes) -> None:
         """Stores an object in the bucket ``logs`` and notifies its queue."""
         self.do(lambda: self._opened.cloud.notify(self._bucket.put("logs", key, content)))
+
+    def put_trend(self, *traffic: Traffic) -> None:
+        """Stores quarter hours as if they had been added up."""
+        hours: dict[int, list[Traffic]] = {}
+        for each in sorted(traffic, key=lambda each: each.at):
+            hours.setdefault(each.at // HOUR_S * HOUR_S, []).append(each)
+        trends = [Trend(hour=hour, quarters=tuple(quarters)) for hour, quarters in hours.items()]
+        self.do(lambda: State(self._opened.cloud.state).overwrite(*trends))
 
     def put_places(self, *web_acls: Placed, age_s: int = 0) -> None:
         """Stores where Sluice's rules stand in web ACLs, as an operator's command found it."""

@@ -72,11 +72,12 @@ def terms(
     extend: bool = False,
     memory_s: int = 86400,
     block_for_s: int = 600,
+    window_s: int = 5,
 ) -> Terms:
     return Terms(
         name=name,
         limit=10,
-        window_s=5,
+        window_s=window_s,
         action=action,
         block_for_s=block_for_s,
         extend=extend,

@@ -1,8 +1,9 @@
-"""The deployed evaluate function: what it reports, and when it fails."""
+"""The deployed functions: what evaluate reports, when it fails, and that no part of the sweep hinders another."""
 
 import re
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from chalicelib.pipeline.log_writer import LogWriter
 from chalicelib.pipeline.tally_logs import RESERVE_S, OutOfTime
 from chalicelib.reports import EvaluateReport
 from sluice.local.cloud import LocalCloud
-from sluice.local.events import tally_event
+from sluice.local.events import schedule_event, tally_event
 from sluice.local.loop import SimulatedClock
 from sluice.local.telemetry import ReportTotals
 from tests.support.tally_logs import NOW, counting
@@ -86,3 +87,25 @@ def test_an_event_without_new_items_is_no_reason_to_evaluate(function: Lambda) -
     event = tally_event([("logs/shard-0@1", 0)])
     event["Records"][0]["eventName"] = "MODIFY"
     assert function.invoke(0, event) == []
+
+
+@pytest.mark.parametrize("failing", ["sweep", "add_up", "check_feeds", "quotas"])
+def test_a_part_of_the_sweep_that_fails_keeps_no_other_from_its_work(failing: str) -> None:
+    cloud = LocalCloud(SimulatedClock(NOW / 1000), rules=RULES)
+    calls: list[str] = []
+
+    def part(name: str) -> SimpleNamespace:
+        def run(*_: object) -> None:
+            calls.append(name)
+            if name == failing:
+                raise RuntimeError(f"{name} failed")
+
+        return SimpleNamespace(run=run)
+
+    names = ("sweep", "add_up", "check_feeds", "quotas")
+    telemetry: Any = SimpleNamespace(swept=lambda report: None)
+    parts: dict[str, Any] = {name: part(name) for name in names}
+    container = replace(compose(cloud.config, replace(cloud.world, telemetry=telemetry)), **parts)
+    with running_in(container), pytest.raises(RuntimeError, match=f"{failing} failed"):
+        app.sweep(schedule_event(), None)
+    assert calls == list(names)

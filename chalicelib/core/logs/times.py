@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-DAY_S = 86_400
+from chalicelib.core.durations import DAY_S
+
 MEMO_ENTRIES = 1 << 16
 
 _UTC = re.compile(rb"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)", re.ASCII)

@@ -7,9 +7,10 @@ import msgspec
 from msgspec.structs import replace
 
 from chalicelib.core.addresses import Network
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.responses import Response, hardness
 from chalicelib.core.state.detections import Evidence
-from chalicelib.core.state.records import DAY_S, Control, NetworkRecord, Number, PrefixLength, Seconds
+from chalicelib.core.state.records import Control, NetworkRecord, Number, PrefixLength, Seconds
 
 MANUAL = "manual"
 FEED_AUTHOR = "feed "

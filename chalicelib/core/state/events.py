@@ -7,10 +7,11 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from chalicelib.core.addresses import require_network
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.responses import Response
 from chalicelib.core.state.blocks import MANUAL
 from chalicelib.core.state.detections import Evidence
-from chalicelib.core.state.records import DAY_S, Control, Milliseconds, Number, Seconds, StateRecord
+from chalicelib.core.state.records import Control, Milliseconds, Number, Seconds, StateRecord
 
 HISTORY_S = 30 * DAY_S
 """Seconds for which events are kept where nothing else is configured."""

@@ -10,6 +10,7 @@ from chalicelib.core.state.operators import Audit, Pause, Receipt, WebAcls
 from chalicelib.core.state.publishing import GuiltyNetworks, Heartbeat, Publisher, Recall
 from chalicelib.core.state.records import Control, StateRecord
 from chalicelib.core.state.rule_sets import StoredRules
+from chalicelib.core.state.trends import Trend, TrendMark
 
 RECORDS: tuple[type[StateRecord], ...] = (
     Detection,
@@ -24,6 +25,7 @@ RECORDS: tuple[type[StateRecord], ...] = (
     Waiting,
     Events,
     Warned,
+    Trend,
     Audit,
     Receipt,
 )
@@ -37,6 +39,7 @@ CONTROLS: tuple[type[Control], ...] = (
     Unannounced,
     WebAcls,
     Recall,
+    TrendMark,
 )
 
 

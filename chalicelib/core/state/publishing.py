@@ -17,6 +17,10 @@ class Heartbeat(Control, frozen=True, kw_only=True):
     at: Seconds = 0
     blocks: Number = 0
     """Blocks in force."""
+    most_blocks: Number = 0
+    """Most blocks in force at a sweep since the quarter hour began."""
+    most_before: Number = 0
+    """The same of the quarter hour before."""
     lifted: Number = 0
     unreadable: tuple[Unreadable, ...] = ()
     """The first 100 records that cannot be read, by kind and id."""

@@ -17,8 +17,6 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
 """A count that every reader of JSON reads exactly."""
 PrefixLength = Annotated[int, msgspec.Meta(ge=1, le=128)]
 
-DAY_S = 86400
-
 LONGEST_REASON = 200
 """Most characters of the reason why a record cannot be read: it may quote what is stored."""
 

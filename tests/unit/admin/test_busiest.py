@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,22 @@ def test_top_names_the_busiest_clients_with_their_blocks(desk: Desk) -> None:
     assert burst["clients"][0]["blocked_until"] > desk.now
     assert burst["clients"][1]["blocked_until"] is None
     assert burst["to_ms"] - burst["from_ms"] == 5000
+
+
+def test_top_shows_what_the_requests_of_the_busiest_clients_looked_like(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.requests("203.0.113.9", 15, path="/login")
+    desk.requests("192.0.2.2", 16, path="/search")
+    desk.requests("192.0.2.1", 1)
+    desk.run(4)
+    monkeypatch.setattr("chalicelib.admin.busiest.MOST_PORTRAITS", 2)
+    (burst,) = desk.call("GET", "/v1/top", rule="burst", n=3).json["rules"]
+    lines = [client["portrait"] and list(client["portrait"]["lines"]) for client in burst["clients"]]
+    assert lines == [["GET www.example.com/search 200"], ["GET www.example.com/login 200"], None]
+    monkeypatch.setattr("chalicelib.admin.busiest.MOST_PORTRAITS", 1)
+    (burst,) = desk.call("GET", "/v1/top", rule="burst", n=3).json["rules"]
+    assert [client["portrait"] is not None for client in burst["clients"]] == [True, False, False]
 
 
 def test_an_unknown_rule_is_not_found_and_the_known_ones_are_named(desk: Desk) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from chalicelib.admin import history
 from chalicelib.admin.schemas import EventOutcome
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.state.events import EVENT_OUTCOMES, Event, Events
-from chalicelib.core.state.records import DAY_S
 from chalicelib.pipeline.stored import State
 from tests.support.admin_api import Desk
 

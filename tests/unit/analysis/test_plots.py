@@ -1,8 +1,11 @@
 """Plots show every request that was counted."""
 
 import numpy as np
+import pytest
 
 from sluice.analysis.plots import over_time
+
+pytestmark = pytest.mark.slow  # matplotlib is imported
 
 
 def test_over_time_draws_every_request_once() -> None:

@@ -12,6 +12,7 @@ from chalicelib.core.rules import RuleSet
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state.blocks import Members
 from sluice.analysis.report import figures_of, page
+from sluice.analysis.summary import offenders, refused_once
 from sluice.analysis.traffic import TrafficProfile, profiled
 from sluice.replay.engine import Options, Result, spooled
 from sluice.replay.network_model import NetworkBlocks, NetworkPeriod
@@ -75,6 +76,28 @@ def test_a_page_without_offenders_says_so() -> None:
     text = written(('name = "r"\nlimit = 500\nwindow = "1s"',))
     assert "No client exceeded a limit." in text
     assert "No client would have been blocked." in text
+
+
+def test_a_request_that_several_rules_refuse_counts_once() -> None:
+    rule = 'name = "{}"\nlimit = {}\nwindow = "1s"\naction = "count"'
+    counting = [rule.format(name, limit) for name, limit in (("a", 3), ("b", 4), ("c", 5))]
+    wide = 'name = "wide"\nlimit = 5\nwindow = "1s"\naggregate = { ipv4 = 24 }'
+    result, _ = replayed(rules_of(*counting, wide), [*every(0.1, 0, 20), *every(0.1, 0, 20, "192.0.2.2")])
+    everyone = offenders(result)
+    by_network = {str(each.network): each.refused for each in everyone if each.rule.name in ("a", "wide")}
+    assert sum(each.refused for each in everyone) > 2 * result.stats.requests
+    assert refused_once(everyone) == max(
+        by_network["192.0.2.1/32"] + by_network["192.0.2.2/32"], by_network["192.0.2.0/24"]
+    )
+    assert refused_once(everyone) < result.stats.requests
+
+
+def test_the_blocks_of_one_client_by_rules_that_block_do_not_overlap() -> None:
+    rules = rules_of(*(f'name = "{name}"\nlimit = 5\nwindow = "1s"\nblock_for = "10s"' for name in "ab"))
+    result, _ = replayed(rules, every(0.1, 0, 40))
+    [one] = [each for each in offenders(result) if each.rule.name == "a"]
+    other = replace(one, rule=replace(one.rule, name="b"), refused=7)
+    assert refused_once([one, other]) == one.refused + 7
 
 
 @pytest.mark.slow

@@ -33,6 +33,22 @@ def test_the_history_shows_offence_block_and_release(tmp_path: Path) -> None:
     assert sum(moment["refused"] for moment in answer["timeline"]) == 10
 
 
+def test_a_quota_is_shown_as_it_was_used_hour_by_hour(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text('[[rule]]\nname = "daily"\nlimit = 5\nwindow = "1d"')
+    start = T0 // 86_400_000 * 86_400_000
+    made = [Hit(start + round(hour * 3_600_000), ME) for hour in (0.1, 0.2, 7, 12.5, 12.6, 12.7, 24.15)]
+    (tmp_path / "log").write_text("".join(logs.waf(hit) + "\n" for hit in made))
+    args = ["explain", ME, str(tmp_path / "log"), "--rules", str(tmp_path / "rules.toml")]
+    shown = CliRunner().invoke(main, args)
+    assert shown.exit_code == 0, shown.output
+    text = " ".join(shown.stdout.split())
+    assert "How the quota of daily (5 in 1d) was used" in text
+    assert "blocked for 1d, offence 1: 6 requests from 2025-10-09 00:00:00" in text
+    (rule,) = json.loads(CliRunner().invoke(main, [*args, "--json"]).stdout)["rules"]
+    hours = [(each["amount"], each["count"]) for each in rule["filled"]]
+    assert hours == [(2, 2), (1, 3), (3, 6), (1, 5)], "the window of the last begins at a quarter past twelve"
+
+
 def test_an_invalid_client_is_a_usage_error() -> None:
     result = CliRunner().invoke(main, ["explain", "nobody", "-"], input=b"")
     assert result.exit_code == 2

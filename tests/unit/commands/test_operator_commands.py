@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from chalicelib.core.state.operators import EarlierRule, Placed
+from chalicelib.core.state.trends import QUARTER_S, Traffic
 from sluice.cli import COMMANDS, main
 from tests.support.site import SITE_RULES
 from tests.support.terminal import Terminal
@@ -116,6 +118,25 @@ def test_the_history_shows_what_is_over_by_time_rule_and_network(terminal: Termi
     wrong = terminal.run("history", "--since", "yesterday", exit_code=2)
     assert "'yesterday' is not a time such as 2026-01-31T12:00" in wrong.stderr
     assert "an age such as 3h" in wrong.stderr
+
+
+def test_trends_show_the_numbers_of_a_time_beside_those_of_the_day_and_week_before(terminal: Terminal) -> None:
+    assert "Nothing is recorded between" in terminal.run("trends").stdout
+    over = int(time.time()) // QUARTER_S * QUARTER_S
+    quiet = Traffic(
+        at=over - 2 * QUARTER_S, measured_s=QUARTER_S, requests=5_000, offences=12, blocks=3, most_blocked=4
+    )
+    busy = replace(quiet, at=over - QUARTER_S, requests=20_000, refused=10_000, more=True)
+    terminal.site.put_trend(busy, quiet, replace(quiet, at=over - QUARTER_S - 86400))
+    shown = [line.split() for line in terminal.run("trends", "--span", "1h").stdout.splitlines()]
+    assert shown[1][-6:] == ["25,000", "10,000", "24+", "6+", "4", "30m"]
+    assert shown[2][:4] == ["the", "day", "before", "5,000"]
+    assert shown[3] == ["the", "week", "before", *["-"] * 5, "nothing"]
+    assert shown[-1][-1] == "█" * 12 + "░" * 12
+    assert shown[-2][-1] == "█" * 6
+    assert terminal.json("trends", "--span", "1h")["total"]["requests"] == 25_000
+    refused = terminal.run("trends", "--span", "40d", exit_code=1)
+    assert "from 15m to 31d" in refused.stderr
 
 
 def test_several_blocks_are_not_lifted_without_confirmation(terminal: Terminal) -> None:
@@ -277,7 +298,9 @@ def test_a_client_is_explained_and_listed_among_the_busiest(terminal: Terminal) 
     assert "limit 20" in report
     assert "Its requests in the last minutes:" in report
     assert "www.example.com" in report.partition("Its requests")[2]
-    assert "203.0.113.9/32" in terminal.run("top", "--rule", "burst").stdout
+    busiest = terminal.run("top", "--rule", "burst").stdout
+    assert "203.0.113.9/32" in busiest
+    assert "GET www.example.com/ 200" in busiest
     assert "203.0.113.9/32" in terminal.run("blocks", "--text", "203.0.113.9").stdout
 
 

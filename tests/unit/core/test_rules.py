@@ -16,6 +16,7 @@ from chalicelib.core.responses import Response
 from chalicelib.core.rules import (
     EXACT_MS,
     LARGEST_FOLD,
+    QUOTA_SLOT_S,
     Action,
     Escalation,
     FeedTerms,
@@ -223,10 +224,25 @@ def test_an_empty_text_is_a_rule_set_without_rules() -> None:
                         ('"\u0661s"', "'\u0661s'"),
                     ]
                 ),
-                ("window", '"0s"', "'0s' is outside 1s .. 1h"),
-                ("window", '"61m"', "'61m' is outside 1s .. 1h"),
+                *(
+                    ("window", f'"{text}"', f"'{text}' is outside 1s .. 1h; a quota has whole days, 1d .. 31d")
+                    for text in ("0s", "61m", "36h", "32d")
+                ),
                 ("block_for", '"0s"', "'0s' is outside 1s .. 366d"),
                 ("block_for", '"367d"', "'367d' is outside 1s .. 366d"),
+            ]
+        ),
+        # quotas
+        *(
+            pytest.param(
+                rule(window='"2d"', **{key: value}),
+                f"rule 'r': {path}: a quota, whose window is a day or longer, {reason}; leave out {leave}",
+                id=f"{key} of a quota",
+            )
+            for key, value, path, reason, leave in [
+                ("distinct", '"path"', "distinct", "counts requests, bytes or time", "distinct"),
+                ("resolution", "100", "resolution", "has slots of 15 minutes to 6 hours", "resolution"),
+                ("aggregate", '{ by = ["path"] }', "aggregate.by", "counts all requests of a client together", "by"),
             ]
         ),
         # bucket
@@ -624,6 +640,30 @@ def meters(*rules: Rule) -> list[tuple[int, Scope]]:
 
 
 LOGIN = Scope(path=("/login",))
+
+
+@pytest.mark.parametrize("days", range(1, 32))
+def test_a_quota_of_any_days_has_slots_of_about_a_hundredth_and_of_roll_ups(days: int) -> None:
+    (quota,) = parse_rules(rule(window=f'"{days}d"')).rules
+    assert quota.is_quota
+    assert quota.slot_ms * quota.resolution == days * 86_400_000
+    assert 96 <= quota.resolution <= 360
+    assert quota.slot_ms % (QUOTA_SLOT_S * 1000) == 0
+
+
+def test_a_quota_blocks_for_a_day_unless_it_says_otherwise() -> None:
+    (default,) = parse_rules(rule(window='"7d"')).rules
+    (short,) = parse_rules(rule(window='"7d"', block_for='"1h"')).rules
+    assert (default.block_for_s, short.block_for_s) == (86400, 3600)
+
+
+def test_a_quota_makes_the_tally_longer_only_if_no_other_rule_counts_the_same() -> None:
+    text = rule(name='"burst"', window='"5s"') + rule(name='"day"', window='"1d"') + rule(name='"week"', window='"7d"')
+    both = parse_rules(text)
+    assert [meter.slot_ms for meter in both.meters()] == [50]
+    assert [meter.slot_ms for meter in both.quotas().meters()] == [QUOTA_SLOT_S * 1000]
+    assert [rule.name for rule in both.windows().rules] == ["burst"]
+    assert both.windows().longest_window_ms == 5000, "tallies are read back no further than without quotas"
 
 
 def test_rules_that_count_the_same_share_a_meter() -> None:

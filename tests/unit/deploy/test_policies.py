@@ -25,6 +25,7 @@ from chalicelib.core.state.kinds import RECORDS
 from chalicelib.core.state.operators import Pause
 from chalicelib.core.state.publishing import Heartbeat
 from chalicelib.core.state.rule_sets import ACTIVE, StoredRules, version_id
+from chalicelib.core.state.trends import Trend, TrendMark
 from chalicelib.edges.https_feeds import HttpsFeeds
 from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.tally_logs import log_name
@@ -239,6 +240,25 @@ def add_and_remove_feed(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> 
     return calls
 
 
+def exceed_a_quota(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> set[Call]:
+    """Has a client exceed a quota, and its requests rolled up. Returns the calls of the sweeps."""
+    monkeypatch.setattr("chalicelib.pipeline.quotas.EVERY_MS", 0)
+    state, now = deployed.services.world.state, time.time()
+    before = stored(deployed, StoredRules.kind)
+    text = f'{RULES}\n[[rule]]\nname = "daily"\nlimit = 0\nwindow = "1d"\n'
+    state.put_over([Item(kind=StoredRules.kind, id=ACTIVE, body=StoredRules(text=text).to_json(), version=5)])
+    deployed.restart()
+    calls = deployed.calls_of("sweep", schedule_event())
+    deployed.calls_of("ingest", kinesis_event([line("192.0.2.9", now)], ts=now, first=900))
+    calls |= deployed.calls_of("sweep", schedule_event())
+    assert "daily" in {Detection.from_json(item.body).terms.name for item in stored(deployed, Detection.kind)}
+    deployed.restart()
+    calls |= deployed.calls_of("sweep", schedule_event())  # loads the roll-ups
+    state.put_over(before)
+    deployed.restart()
+    return calls
+
+
 def test_every_function_stays_within_its_policy(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chalicelib.pipeline.warning.NEARLY_FULL", 0.0)
     now = time.time()
@@ -276,11 +296,14 @@ def test_every_function_stays_within_its_policy(deployed: Deployed, monkeypatch:
     ):
         # As version 0.2 stored it.
         state.put_over([Item(kind=record.kind, id=record.id, body=record.to_json(), key=record.kind)])
+    State(state).overwrite(TrendMark(at=1))
     used["sweep"] = deployed.calls_of("sweep", schedule_event())
+    assert stored(deployed, Trend.kind)
     assert [item.id for item in stored(deployed, History.kind)] == [
         *("192.0.2.7/32", "198.51.100.7/32", "203.0.113.7/32")
     ]
     used["sweep"] |= add_and_remove_feed(deployed, monkeypatch)
+    used["sweep"] |= exceed_a_quota(deployed, monkeypatch)
     beat = Heartbeat(at=int(now))
     deployed.restart()
     for _ in range(2):  # which of the blocks are guilty is known from the second heartbeat on

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.edges.telemetry import PowertoolsTelemetry
-from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport
+from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport, SweepReport
 from sluice.deploy.costs import OWN_LOG_BYTES
 
 LAMBDA_LINES_BYTES = 350
@@ -44,16 +44,24 @@ def test_what_alarms_compare_over_several_periods_is_always_there(
     telemetry.ingested(IngestReport())
     assert {"Requests", "RulesInvalid"} <= logged(capsys).keys()
     telemetry.published(PublishReport())
-    assert logged(capsys) == {"Publishes": 0, "PublishFailures": 0}
+    assert logged(capsys) == {"PublishFailures": 0}
+    telemetry.swept(SweepReport())
+    gauges = {"ActiveBlocks": 0, "BreakerOpen": 0, "Paused": 0, "Unreadable": 0}
+    assert logged(capsys) == {"Heartbeat": 1, **gauges}
 
 
-def test_every_function_logs_at_least_one_metric(
+def test_an_invocation_of_enforce_without_offenders_logs_nothing(
     telemetry: PowertoolsTelemetry, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    telemetry.enforced(EnforceReport())
+    assert capsys.readouterr().out == ""
+
+
+def test_every_function_logs_what_it_did(telemetry: PowertoolsTelemetry, capsys: pytest.CaptureFixture[str]) -> None:
     telemetry.evaluated(EvaluateReport(items=4, view_entries=10))
     assert logged(capsys) == {"Evaluated": 4, "ViewEntries": 10}
     telemetry.enforced(EnforceReport(outcomes=Counter(counted=1)))
-    assert logged(capsys) == {"Offenders.counted": 1, "Blocks": 0}
+    assert logged(capsys) == {"Offenders.counted": 1}
 
 
 def test_an_invocation_logs_no_more_than_the_estimated_cost_assumes(

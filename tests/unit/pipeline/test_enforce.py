@@ -246,6 +246,33 @@ def test_refusals_of_blocked_clients_do_not_count_for_their_network(
     assert enforcer.decide(served).outcomes == ({"blocked": 1} if outcome == "known" else {"known": 1})
 
 
+def test_refusals_by_a_wider_block_explain_requests_for_as_long_as_a_quota_counts_them(enforcer: Enforcer) -> None:
+    enforcer.decide(detection("192.0.2.0/24", of=terms("other")))
+    enforcer.clock.now = NOW + 3 * DAY
+    weekly = detection(at=NOW + 100, served_since_ms=-1, of=terms("weekly", window_s=7 * DAY))
+    (offender,) = weekly.offenders
+    until_now = msgspec.structs.replace(offender, last_ms=(NOW + 3 * DAY) * 1000)
+    weekly = msgspec.structs.replace(weekly, offenders=(until_now,))
+    assert enforcer.decide(weekly).outcomes == {"known": 1}
+
+
+@pytest.mark.parametrize("lifted", ["at its end", "by an operator"])
+def test_an_offence_against_a_quota_is_remembered_while_the_window_holds_its_requests(
+    enforcer: Enforcer, lifted: str
+) -> None:
+    """Otherwise the client would be blocked again for them, and what an operator forgave would be punished."""
+    enforcer.decide(detection(of=terms("monthly", window_s=31 * DAY)))
+    if lifted == "by an operator":
+        enforcer.unblock(NOW + 60)
+    else:
+        enforcer.clock.now = NOW + 600
+        Sweep(state=State(enforcer.store), clock=enforcer.clock).run()
+    item = enforcer.store.get("offence", CLIENT)
+    assert item is not None
+    assert item.expires_at is not None
+    assert item.expires_at >= NOW + 60 + 32 * DAY
+
+
 def test_own_refusals_during_a_block_by_hand_are_no_offence(enforcer: Enforcer) -> None:
     enforcer.store.block(rule="manual", at=NOW - 100)
     assert enforcer.decide(detection(served_since_ms=-1)).outcomes == {"known": 1}

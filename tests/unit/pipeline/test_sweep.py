@@ -4,11 +4,11 @@ import pytest
 
 from chalicelib.core.announcements import of_change
 from chalicelib.core.decisions import DEFAULT_MEMORY_S
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.state.blocks import Block, History
 from chalicelib.core.state.breakers import RuleBreaker
 from chalicelib.core.state.operators import Audit, Pause
 from chalicelib.core.state.publishing import Heartbeat, Publisher
-from chalicelib.core.state.records import DAY_S
 from chalicelib.pipeline import sweep
 from chalicelib.pipeline.followed_blocks import MOST_NOTED
 from chalicelib.pipeline.lifting import lift

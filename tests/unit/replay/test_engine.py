@@ -46,6 +46,28 @@ def test_offenders_agree_with_an_exact_count(name: str, made: list[Hit], limit: 
     check(named([logs.chunk(map(line, made), header)], rules), rules, made)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            Hit,
+            st.integers(0, 15 * 96).map(lambda n: T0 + n * 900_000 - n % 3),
+            st.sampled_from(["192.0.2.1", "2001:db8::1"]),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    st.integers(0, 9),
+    st.sampled_from(["1d", "3d", "12d"]),
+)
+@example([Hit(T0, "192.0.2.1"), Hit(T0 + 86_400_000, "192.0.2.1")], 1, "1d")
+def test_offenders_of_a_quota_agree_with_an_exact_count(made: list[Hit], limit: int, window: str) -> None:
+    rules = one_rule(limit, window)
+    assert rules.rules[0].is_quota
+    line, header = MILLISECOND_FORMATS["real-time"]
+    check(named([logs.chunk(map(line, made), header)], rules), rules, made)
+
+
 @pytest.mark.parametrize("name", SECOND_FORMATS)
 @settings(max_examples=40, deadline=None)
 @given(hits, st.integers(0, 5))

@@ -1,0 +1,126 @@
+"""Trends: traffic, offences and blocks of up to a month, beside those of the day and the week before."""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from chalicelib.admin.answers import TimedAnswer, at_most, one_of
+from chalicelib.admin.errors import Invalid, fault
+from chalicelib.admin.schemas import TrendsQuery
+from chalicelib.core.durations import DAY_S, HOUR_S, parse_duration
+from chalicelib.core.state.trends import QUARTER_S, Traffic, Trend, trend_id
+from chalicelib.pipeline.stored import State
+
+SHORTEST_S, LONGEST_S = QUARTER_S, 31 * DAY_S
+STEPS_S = (QUARTER_S, 2 * QUARTER_S, HOUR_S, 2 * HOUR_S, 4 * HOUR_S)
+"""Lengths of a step, of which the first is used that makes at most ``MOST_POINTS``."""
+
+MOST_POINTS = 200
+WEEK_S = 7 * DAY_S
+
+ADDED_UP_WITHIN_S = 120
+"""Seconds after a quarter hour within which the sweep adds it up."""
+
+
+class TrafficSum(Struct, frozen=True, kw_only=True):
+    """Traffic and decisions within a time."""
+
+    measured_s: int
+    """Seconds of it that were added up; 0 if none was, and then all numbers are 0."""
+    requests: int
+    """Requests counted, not scaled up by the sample rate."""
+    refused: int
+    """Those of them that were answered as Sluice answers those it refuses, as far as a rule counts them."""
+    offences: int
+    """Offences recorded in the history. One that only prolongs a block is not."""
+    blocks: int
+    """Blocks made, by rules and by hand."""
+    most_blocked: int
+    """Most blocks in force at once, as the sweep finds them each minute."""
+    more: bool
+    """True if there were more offences and blocks than were added up."""
+
+
+class TrendPoint(TrafficSum, frozen=True, kw_only=True):
+    """Traffic and decisions within one step."""
+
+    at: int
+    """Start of the step. Epoch seconds."""
+
+
+class Trends(TimedAnswer, frozen=True, kw_only=True):
+    since: int
+    """Start of the first step. Epoch seconds."""
+    until: int
+    """End of the last step, which is the latest quarter hour that is over. Epoch seconds."""
+    step_s: Annotated[int, one_of(*STEPS_S)]
+    points: Annotated[list[TrendPoint], at_most(MOST_POINTS)]
+    """Every step, oldest first."""
+    total: TrafficSum
+    """The sum of the steps."""
+    day_before: TrafficSum
+    """The sum of the same time a day earlier."""
+    week_before: TrafficSum
+    """The sum of the same time a week earlier."""
+
+
+def read_trends(state: State, query: TrendsQuery, now: int) -> Trends:
+    """Returns the trends of the time that ``query`` names, which is extended to whole steps. Raises Invalid."""
+    span_s = _span(query.span)
+    step_s = next(step for step in STEPS_S if span_s <= step * MOST_POINTS)
+    length_s = -(-span_s // step_s) * step_s
+    over = now // QUARTER_S * QUARTER_S
+    first = over - length_s - QUARTER_S
+    if length_s < DAY_S:  # the three times do not overlap
+        traffic = [each for ago in (0, DAY_S, WEEK_S) for each in _traffic(state, first - ago, over - ago)]
+    else:
+        traffic = _traffic(state, first - WEEK_S, over)
+    is_added = any(each.at == over - QUARTER_S for each in traffic)
+    until = over if is_added or now - over >= ADDED_UP_WITHIN_S else over - QUARTER_S
+    since = until - length_s
+    steps: dict[int, list[Traffic]] = {start: [] for start in range(since, until, step_s)}
+    for each in traffic:
+        if since <= each.at < until:
+            steps[each.at - (each.at - since) % step_s].append(each)
+    return Trends(
+        now=now,
+        since=since,
+        until=until,
+        step_s=step_s,
+        points=[TrendPoint(at=start, **asdict(_sum(inside))) for start, inside in steps.items()],
+        total=_sum_within(traffic, since, until),
+        day_before=_sum_within(traffic, since - DAY_S, until - DAY_S),
+        week_before=_sum_within(traffic, since - WEEK_S, until - WEEK_S),
+    )
+
+
+def _span(text: str) -> int:
+    """Returns seconds. Raises Invalid."""
+    span_s = parse_duration(text)
+    if not SHORTEST_S <= span_s <= LONGEST_S:
+        raise Invalid(fault("query", "span", text, "from 15m to 31d"))
+    return span_s
+
+
+def _traffic(state: State, since: int, until: int) -> list[Traffic]:
+    """Returns what was added up for the quarter hours that begin at ``since`` or later, and before ``until``."""
+    hours = state.all(Trend, above=trend_id(since - HOUR_S), below=f"{until:010d}")
+    return [each for hour in hours for each in hour.record.quarters if since <= each.at < until]
+
+
+def _sum_within(traffic: Iterable[Traffic], since: int, until: int) -> TrafficSum:
+    return _sum([each for each in traffic if since <= each.at < until])
+
+
+def _sum(inside: Sequence[Traffic]) -> TrafficSum:
+    return TrafficSum(
+        measured_s=sum(each.measured_s for each in inside),
+        requests=sum(each.requests for each in inside),
+        refused=sum(each.refused for each in inside),
+        offences=sum(each.offences for each in inside),
+        blocks=sum(each.blocks for each in inside),
+        most_blocked=max((each.most_blocked for each in inside), default=0),
+        more=any(each.more for each in inside),
+    )

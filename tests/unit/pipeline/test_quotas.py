@@ -1,0 +1,382 @@
+"""Quotas: when roll-ups are written, what a container starts with, and what it does when something is missing."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from chalicelib.core.logs.requests import Source
+from chalicelib.core.meter_tally import MeterTally
+from chalicelib.core.rules import Rule, RuleSet
+from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT, Detection
+from chalicelib.core.tally import unpack
+from chalicelib.core.view import View
+from chalicelib.pipeline import quotas
+from chalicelib.pipeline.active_rules import RulesInUse
+from chalicelib.pipeline.log_writer import BatchTally
+from chalicelib.pipeline.quotas import AHEAD, EVERY_MS, REACH_MS, Quotas
+from chalicelib.pipeline.tally_logs import RESERVE_S
+from chalicelib.ports import RollUp, Unavailable
+from chalicelib.reports import QuotaReport
+from sluice.local.stores import MemoryRollUps
+from tests.support.tally_logs import (
+    CLIENT,
+    HOUR,
+    METER,
+    MINUTE,
+    NOW,
+    SECOND,
+    SHARD,
+    RecordedLogs,
+    Writer,
+    seconds_left,
+    tally,
+)
+
+DAILY = Rule(name="daily", limit=5, window_s=86400, resolution=96)
+RULES = RuleSet((Rule(name="r", limit=5, window_s=10), DAILY))
+
+
+class Site:
+    """A stage whose tallies are written by hand."""
+
+    def __init__(self) -> None:
+        self.logs, self.roll_ups = RecordedLogs(), MemoryRollUps()
+        self.writer = Writer(self.logs)
+        self.rules = RULES
+        self.detections: list[Detection] = []
+        self.sequence = 0
+
+    def container(
+        self, most_entries: int = 100_000, detect: Callable[[Sequence[Detection]], None] | None = None
+    ) -> Quotas:
+        def view(rules: RuleSet) -> View:
+            return View(rules, sample_rate=100, most_entries=most_entries)
+
+        return Quotas(
+            logs=self.logs,
+            roll_ups=self.roll_ups,
+            rules=lambda _: RulesInUse(self.rules),
+            new_view=view,
+            most_entries=most_entries,
+            detect=detect or self.detections.extend,
+        )
+
+    def count(self, now: int, requests: int = 1, client: bytes = CLIENT, shard: str = SHARD) -> None:
+        self.sequence += 1
+        self.writer.count(now, self.sequence, client=client, requests=requests, shard=shard)
+
+    def stored(self) -> int:
+        """Returns the requests in all roll-ups."""
+        return sum(
+            sum(part.totals())
+            for roll_up in self.roll_ups.latest(0)
+            for body in self.roll_ups.bodies(roll_up)
+            for part in unpack(body)
+        )
+
+    def offenders(self) -> list[tuple[str, int]]:
+        return [(each.network, each.count) for detection in self.detections for each in detection.offenders]
+
+
+def run(container: Quotas, now: int, left: Callable[[], float] = lambda: 60) -> QuotaReport:
+    report = container.run(now, left)
+    assert report is not None
+    return report
+
+
+def test_without_a_quota_nothing_is_read_or_written() -> None:
+    site = Site()
+    site.rules = RULES.windows()
+    assert site.container().run(NOW) is None
+    assert (site.logs.calls, site.roll_ups.latest(0)) == ([], [])
+
+
+def test_counting_begins_at_the_ends_of_the_logs() -> None:
+    site = Site()
+    site.count(NOW, 9)
+    container = site.container()
+    assert run(container, NOW).began
+    site.count(NOW + SECOND, 5)
+    report = run(container, NOW + MINUTE)
+    assert (report.began, report.items, site.offenders()) == (False, 1, [])
+    site.count(NOW + MINUTE, 1)
+    run(container, NOW + 2 * MINUTE)
+    assert site.offenders() == [("97.97.97.97/32", 6)]
+
+
+def test_roll_ups_are_written_each_hour_with_or_without_traffic() -> None:
+    site = Site()
+    container = site.container()
+    for minute in range(200):
+        run(container, NOW + minute * MINUTE)
+        if minute < 30:
+            site.count(NOW + minute * MINUTE)
+    written = [(roll_up.written_ms - NOW) // MINUTE for roll_up in site.roll_ups.latest(0)]
+    assert written == [180, 120, 60, 0]
+    assert site.stored() == 30
+    assert EVERY_MS == HOUR
+
+
+def test_a_cold_container_continues_where_the_last_roll_up_ends() -> None:
+    site, now = Site(), NOW
+    run(site.container(), now)
+    for _ in range(6):
+        now += 50 * MINUTE
+        site.count(now)
+        run(site.container(), now)
+    assert site.offenders() == [("97.97.97.97/32", 6)]
+    assert site.stored() == 6
+
+
+def test_many_items_of_many_shards_are_each_read_once() -> None:
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    for number in range(2 * AHEAD + 1):
+        site.count(NOW + number, shard=f"{SHARD}{number % 2}")
+    assert run(container, NOW + MINUTE).items == 2 * AHEAD + 1
+    assert run(container, NOW + 2 * MINUTE).items == 0
+    run(container, NOW + HOUR)
+    assert site.stored() == 2 * AHEAD + 1
+
+
+def test_an_offence_is_no_later_than_the_latest_request() -> None:
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    site.count(NOW + SECOND, 9)
+    run(container, NOW + MINUTE)
+    (detection,) = site.detections
+    (offender,) = detection.offenders
+    assert (detection.terms.window_s, detection.source) == (86400, Source.CLOUDFRONT)
+    assert offender.last_ms == NOW + SECOND
+    assert offender.since_ms <= offender.last_ms
+
+
+def test_requests_that_were_refused_are_told_from_those_that_were_served() -> None:
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    refused = MeterTally.of(Source.CLOUDFRONT, METER.refusals(), {CLIENT: {NOW // METER.slot_ms: 4}})
+    batch = BatchTally([*tally(NOW, CLIENT, 9), refused], 1, 9, NOW, NOW, NOW)
+    site.writer.writer.append(site.writer.tail(NOW), batch, NOW)
+    run(container, NOW + MINUTE)
+    (detection,) = site.detections
+    assert [each.served_since_ms for each in detection.offenders] == [SERVED_WITHIN_LIMIT]
+
+
+def test_a_detection_that_could_not_be_stored_is_made_again() -> None:
+    site, failures = Site(), [Unavailable("down")]
+
+    def detect(detections: Sequence[Detection]) -> None:
+        if detections and failures:
+            raise failures.pop()
+        site.detections.extend(detections)
+
+    container = site.container(detect=detect)
+    run(container, NOW)
+    site.count(NOW, 9)
+    with pytest.raises(Unavailable):
+        container.run(NOW + MINUTE)
+    run(container, NOW + 2 * MINUTE)
+    assert site.offenders() == [("97.97.97.97/32", 9)]
+
+
+def test_the_loser_of_a_race_for_a_roll_up_counts_everything_once() -> None:
+    site = Site()
+    first, second = site.container(), site.container()
+    run(first, NOW)
+    run(second, NOW)
+    site.count(NOW, 5)
+    run(first, NOW + MINUTE)
+    run(second, NOW + MINUTE)
+    assert run(first, NOW + HOUR).roll_ups == 1
+    assert run(second, NOW + HOUR).conflicts == 1
+    assert site.stored() == 5
+    run(second, NOW + HOUR + MINUTE)
+    assert site.offenders() == []
+    site.count(NOW + HOUR + MINUTE)
+    run(second, NOW + HOUR + 2 * MINUTE)
+    assert site.offenders() == [("97.97.97.97/32", 6)]
+    assert run(second, NOW + 2 * HOUR).roll_ups == 1
+    assert run(first, NOW + 2 * HOUR).conflicts == 1
+    assert site.stored() == 6
+
+
+def test_after_a_pause_in_which_items_may_have_expired_counting_begins_again_and_earlier_roll_ups_count() -> None:
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    site.count(NOW, 3)
+    run(container, NOW + HOUR)
+    later = NOW + HOUR + REACH_MS + MINUTE
+    site.count(NOW + HOUR + MINUTE, 9)  # nobody reads this in time
+    for number, each in enumerate([container, site.container()]):
+        assert run(each, later + number * MINUTE).began is (number == 0)
+    site.count(later + 2 * MINUTE, 3)
+    run(container, later + 3 * MINUTE)
+    assert site.offenders() == [("97.97.97.97/32", 6)]
+
+
+def test_items_that_have_disappeared_are_passed_and_counted_once_an_hour() -> None:
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    for second in range(8):
+        site.count(NOW + second * SECOND)
+    (log,) = site.logs.registry[SHARD]
+    site.logs.lose(log, 1)
+    site.logs.lose(log, 2)
+    assert run(container, NOW + MINUTE).items == 1
+    report = run(container, NOW + HOUR)
+    assert (report.missing, report.items) == (2, 0)
+    assert run(container, NOW + HOUR + MINUTE).items == 5
+    assert site.offenders() == [("97.97.97.97/32", 6)]
+
+
+def test_a_new_item_at_the_turn_of_an_hour_is_not_taken_for_a_gap() -> None:
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    site.count(NOW)
+    site.logs.before["last"] = lambda: site.count(NOW + HOUR)
+    assert run(container, NOW + HOUR).missing == 0
+    assert site.logs.read_backwards == [], "the log need not be read"
+
+
+def test_what_time_does_not_suffice_for_is_left_to_the_next_run() -> None:
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    for hour in range(3):
+        site.count(NOW + hour * HOUR, 2)
+        run(container, NOW + (hour + 1) * HOUR)
+    cold, now = site.container(), NOW + 3 * HOUR + MINUTE
+    short = seconds_left(RESERVE_S - 1)
+    assert run(cold, now, short).unfinished == "not loaded: 2 roll-ups"
+    assert run(cold, now, short).unfinished == "not loaded: 1 roll-ups"
+    run(cold, now, short)
+    assert run(cold, now).unfinished is None
+    assert run(cold, now).entries == 3
+    site.detections.clear()
+    site.count(now)
+    run(cold, now + MINUTE)
+    assert site.offenders() == [("97.97.97.97/32", 7)]
+
+
+def test_a_backlog_is_rolled_up_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "MOST_PENDING", 5)
+    monkeypatch.setattr(quotas, "MOST_ITEMS", 10)
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    for number in range(3 * AHEAD):
+        site.count(NOW + number, client=number.to_bytes(4, "big"))
+    assert run(container, NOW + MINUTE).roll_ups == 3
+    assert site.stored() == 3 * AHEAD
+
+
+def test_a_full_memory_is_filled_again_from_roll_ups_in_which_minutes_are_added_up() -> None:
+    site = Site()
+    container = site.container(most_entries=90)
+    run(container, NOW)
+    for minute in range(60):
+        site.count(NOW + minute * MINUTE)
+        before = run(container, NOW + minute * MINUTE + 1).entries
+    run(container, NOW + HOUR)
+    assert (before, run(container, NOW + HOUR + MINUTE).entries) == (60, 5)
+    assert len(site.detections) == 55
+
+
+def test_past_the_memory_clients_are_dropped_and_counted() -> None:
+    site = Site()
+    container = site.container(most_entries=10)
+    run(container, NOW)
+    for number in range(20):
+        site.count(NOW, client=number.to_bytes(4, "big"))
+    assert run(container, NOW + MINUTE).dropped >= 10
+
+
+def test_a_changed_limit_keeps_the_counts() -> None:
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    site.count(NOW, 4)
+    run(container, NOW + HOUR)
+    site.rules = RuleSet((Rule(name="daily", limit=3, window_s=2 * 86400, resolution=192),))
+    site.count(NOW + HOUR + MINUTE)
+    run(container, NOW + HOUR + 2 * MINUTE)
+    assert site.offenders() == [("97.97.97.97/32", 5)]
+
+
+def test_requests_leave_the_window_of_a_quota_after_its_days() -> None:
+    site = Site()
+    container = site.container()
+    now = NOW
+    run(container, now)
+    site.count(now, 5)
+    for _ in range(25):
+        now += HOUR
+        run(container, now)
+    site.count(now, 5)
+    run(container, now + MINUTE)
+    assert site.offenders() == []
+    site.count(now, 1)
+    run(container, now + 2 * MINUTE)
+    assert site.offenders() == [("97.97.97.97/32", 6)]
+
+
+def test_a_delayed_request_that_is_read_late_is_evaluated_with_all_of_its_window() -> None:
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    site.count(NOW, 5)
+    for hour in range(1, 25):
+        run(container, NOW + hour * HOUR)
+    day = NOW + 24 * HOUR
+    site.writer.count(day - 36 * MINUTE, 10_000, day + 20 * MINUTE)
+    run(site.container(), day + REACH_MS - 5 * MINUTE)
+    assert site.offenders() == [("97.97.97.97/32", 6)]
+
+
+def test_roll_ups_are_kept_for_a_day_longer_than_the_longest_quota_needs_them() -> None:
+    site = Site()
+    site.rules = RuleSet((DAILY, Rule(name="monthly", limit=5, window_s=31 * 86400, resolution=124)))
+    run(site.container(), NOW)
+    (roll_up,) = site.roll_ups.latest(0)
+    assert 32 * 86400 < roll_up.kept_s < 33 * 86400
+
+
+def test_an_offence_ends_with_its_last_request_although_late_ones_complete_it() -> None:
+    """Otherwise it would look older than a block that explains its requests, or too old to be enforced."""
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    site.count(NOW + 14 * MINUTE, 5)
+    run(container, NOW + 15 * MINUTE)
+    site.writer.count(NOW + 2 * MINUTE, 10_000, NOW + 15 * MINUTE)
+    run(container, NOW + 16 * MINUTE)
+    ((offender,),) = [detection.offenders for detection in site.detections]
+    assert (offender.count, offender.last_ms) == (6, NOW + 14 * MINUTE)
+
+
+def test_a_longer_window_does_not_need_roll_ups_that_have_expired() -> None:
+    class HalfRemoved(MemoryRollUps):
+        """Parts of expired roll-ups are removed before the roll-ups are."""
+
+        def bodies(self, roll_up: RollUp) -> Sequence[bytes]:
+            if roll_up.written_ms + roll_up.kept_s * 1000 <= now:
+                raise Unavailable("its parts are missing")
+            return super().bodies(roll_up)
+
+    site, now = Site(), NOW
+    site.roll_ups = HalfRemoved()
+    run(site.container(), now)
+    site.count(now, 5)
+    for _ in range(4 * 24):
+        now += HOUR
+        run(site.container(), now)
+    site.rules = RuleSet((Rule(name="monthly", limit=5, window_s=31 * 86400, resolution=124),))
+    site.count(now, 6)
+    run(site.container(), now + MINUTE)
+    assert site.offenders() == [("97.97.97.97/32", 6)]
