@@ -47,7 +47,9 @@ from sluice.deploy.resources.web_acls import Order, WebAclRule, arn_of, note_pla
 from sluice.deploy.rule_group import Body, read_body
 from sluice.deploy.runtime import RECOMMENDED, runtime_of_chalice
 from sluice.deploy.sizing import VCPU_MB
-from sluice.deploy.snippets import cdk_of, cloudformation_of, terraform_site_of
+from sluice.deploy.snippets import cloudformation_of, delivery_sources
+from sluice.deploy.snippets_cdk import cdk_of
+from sluice.deploy.snippets_terraform import terraform_site_of
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, NOTICE, NOTICE_FORMS, Choices, DeliveredLog, Refusal, Stage
 from sluice.deploy.terraform import terraform_of
 from sluice.deploy.traffic import observed_requests_per_second, placements
@@ -470,10 +472,12 @@ def _print_for(tool: str, stage: Stage, account: AwsAccount, body: Body | None) 
     with attempting("look for the rule group"):
         existing = RuleGroup(stage, stage.rule_group).find(account)
     arn = existing.facts["ARN"] if existing is not None else ""
+    with attempting("look for the sources of log deliveries"):
+        sources = delivery_sources(stage, account)
     if tool == "cdk":
-        click.echo(cdk_of(stage, arn))
+        click.echo(cdk_of(stage, arn, sources))
     else:
-        print_json((terraform_site_of if tool == "terraform-site" else cloudformation_of)(stage, arn))
+        print_json((terraform_site_of if tool == "terraform-site" else cloudformation_of)(stage, arn, sources))
 
 
 def _notifier(events: str | None, notification: bool | None) -> dict[str, bool]:

@@ -72,7 +72,7 @@ class LogDelivery(Resource):
     resource_arn: str
 
     def find(self, account: AwsAccount) -> Existing | None:
-        source = self._source(account)
+        source = self.source(account)
         for delivery in self._deliveries(account, source):
             if delivery["deliveryDestinationArn"] == self.destination_arn:
                 same = set(delivery.get("recordFields", ())) == set(self.fields)
@@ -89,7 +89,7 @@ class LogDelivery(Resource):
 
     def remains(self, account: AwsAccount) -> Existing | None:
         """Returns the delivery, or the stage's source that an interrupted run has left without one."""
-        source = self._source(account)
+        source = self.source(account)
         ids = [
             delivery["id"]
             for delivery in self._deliveries(account, source)
@@ -99,7 +99,7 @@ class LogDelivery(Resource):
         return Existing(ours=True, facts=facts) if ids or source == self.own_source else None
 
     def create(self, account: AwsAccount) -> None:
-        client, source = account.client("logs"), self._source(account)
+        client, source = account.client("logs"), self.source(account)
         if source is None:
             source = self.own_source
             client.put_delivery_source(name=source, resourceArn=self.resource_arn, logType=self.log_type)
@@ -124,7 +124,7 @@ class LogDelivery(Resource):
         if existing.facts["source"] == self.own_source and not others:
             account.retry(client.delete_delivery_source, STATE_CHANGES, name=self.own_source)
 
-    def _source(self, account: AwsAccount) -> str | None:
+    def source(self, account: AwsAccount) -> str | None:
         """Returns the name of the resource's source for this kind of log; None if it has none."""
         for source in account.list_all("logs", "describe_delivery_sources", "deliverySources"):
             if self.resource_arn in source["resourceArns"] and source["logType"] == self.log_type:

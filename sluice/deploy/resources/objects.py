@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
 
@@ -189,6 +189,10 @@ class EventRule(EventBridgeRule):
     def find(self, account: AwsAccount) -> Existing | None:
         bucket, _ = split_bucket(self.entry)
         if EVENT_BRIDGE not in _config_of(bucket, self.stage, account):
+            if self.elsewhere:
+                existing = self.remains(account)
+                silent = f"bucket {bucket} sends no events to EventBridge"
+                return existing and replace(existing, differences=[*existing.differences, silent])
             raise Refusal(
                 f"bucket {bucket} sends no events to EventBridge. Turn on Amazon EventBridge in its properties, under "
                 "Event notifications, or let the bucket notify the queue itself: --events s3"

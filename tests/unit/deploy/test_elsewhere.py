@@ -9,6 +9,7 @@ import pytest
 from sluice.deploy.doctor.deployment import drift
 from sluice.deploy.doctor.inspection import Inspection
 from sluice.deploy.resources.parameters import remembered
+from sluice.deploy.snippets import identifier
 from sluice.deploy.stage import Stage
 from tests.support.deploy.account import NOW, THEIRS, Run, World
 
@@ -180,7 +181,7 @@ def apply_logs(world: World, printed: dict[str, Any]) -> None:
                 Name=properties["Name"], EventPattern=json.dumps(properties["EventPattern"]), Tags=properties["Tags"]
             )
             client("events").put_targets(Rule=properties["Name"], Targets=properties["Targets"])
-    for bucket in printed["AWS::S3::Bucket"]:
+    for bucket, properties in printed.get("AWS::S3::Bucket", {}).items():
         queues = [
             {
                 "Id": str(at),
@@ -188,12 +189,17 @@ def apply_logs(world: World, printed: dict[str, Any]) -> None:
                 "Events": [queue["Event"]],
                 "Filter": {"Key": {"FilterRules": queue["Filter"]["S3Key"]["Rules"]}},
             }
-            for at, queue in enumerate(bucket["NotificationConfiguration"].get("QueueConfigurations", ()))
+            for at, queue in enumerate(properties["NotificationConfiguration"]["QueueConfigurations"])
         ]
-        notifications: Any = {"QueueConfigurations": queues} if queues else {"EventBridgeConfiguration": {}}
         client("s3").put_bucket_notification_configuration(
-            Bucket=bucket["BucketName"], NotificationConfiguration=notifications
+            Bucket=bucket, NotificationConfiguration={"QueueConfigurations": queues}
         )
+
+
+def send_to_event_bridge(world: World) -> None:
+    world.account.client("s3").put_bucket_notification_configuration(
+        Bucket="site-logs", NotificationConfiguration={"EventBridgeConfiguration": {}}
+    )
 
 
 @pytest.mark.parametrize("events", ["s3", "eventbridge"])
@@ -202,10 +208,6 @@ def test_logs_and_buckets_get_what_was_printed_for_them(world: World, run: Run, 
     client("s3").create_bucket(Bucket="site-logs")
     client("logs").create_log_group(logGroupName="/site/access")
     id_ = world.distribution()
-    if events == "eventbridge":  # without which setup refuses to add rules
-        client("s3").put_bucket_notification_configuration(
-            Bucket="site-logs", NotificationConfiguration={"EventBridgeConfiguration": {}}
-        )
     logs = ("--source", "cloudfront-standard", "--distribution", id_, "--log-group", "/site/access")
     buckets = ("--bucket", "site-logs", "--prefix", "AWSLogs/", "--events", events)
     done = run("setup", "--yes", "--managed-elsewhere", *logs, *buckets)
@@ -216,6 +218,9 @@ def test_logs_and_buckets_get_what_was_printed_for_them(world: World, run: Run, 
     terraform = json.loads(run("setup", "--print", "terraform-site").stdout)["resource"]
     cdk = run("setup", "--print", "cdk").stdout
     apply_logs(world, printed)
+    if events == "eventbridge":  # what a note asks for
+        assert missing(run) == ["EventBridge rule"]
+        send_to_event_bridge(world)
     assert missing(run) == []
     (delivery,) = terraform["aws_cloudwatch_log_delivery"].values()
     ((source, made),) = terraform["aws_cloudwatch_log_delivery_source"].items()
@@ -226,19 +231,84 @@ def test_logs_and_buckets_get_what_was_printed_for_them(world: World, run: Run, 
     assert (
         subscription.items() >= {"name": "sluice-prod", "log_group_name": "/site/access", "filter_pattern": ""}.items()
     )
-    (notification,) = terraform["aws_s3_bucket_notification"].values()
-    if events == "s3":
-        (queue,) = notification["queue"]
-        assert queue["queue_arn"] == "arn:aws:sqs:us-east-1:123456789012:sluice-prod-objects"
-        assert (queue["filter_prefix"], queue["events"]) == ("AWSLogs/", ["s3:ObjectCreated:*"])
-    else:
+    if events == "eventbridge":
         ((rule, _),) = terraform["aws_cloudwatch_event_rule"].items()
         (target,) = terraform["aws_cloudwatch_event_target"].values()
-        assert notification == {"bucket": "site-logs", "eventbridge": True}
         assert target["rule"] == f"${{aws_cloudwatch_event_rule.{rule}.name}}"
     assert set(re.findall(r"type: '([\w:]+)'", cdk)) == {each["Type"] for each in printed["Resources"].values()}
-    assert f"sluiceDelivery{id_}.addDependency(sluiceSource{id_});" in cdk
-    assert "(bucket.node.defaultChild as CfnBucket).addPropertyOverride('NotificationConfiguration'" in cdk
+    assert f"sluiceDelivery{identifier(id_)}.addDependency(sluiceSource{identifier(id_)});" in cdk
+
+
+@pytest.mark.parametrize("events", ["s3", "eventbridge"])
+def test_nothing_is_printed_that_replaces_the_notifications_of_others(world: World, run: Run, events: str) -> None:
+    """A bucket has one list of notifications, and an apply of Terraform's resource replaces it as a whole."""
+    world.account.client("s3").create_bucket(Bucket="logs.of-site")
+    bucket = ("--bucket", "logs.of-site", "--prefix", "AWSLogs/", "--events", events)
+    assert run("setup", "--yes", "--managed-elsewhere", *bucket).exit_code == 0
+    terraform = json.loads(run("setup", "--print", "terraform-site").stdout)
+    formation, cdk = json.loads(run("setup", "--print", "cloudformation").stdout), run("setup", "--print", "cdk").stdout
+    assert "aws_s3_bucket_notification" not in terraform.get("resource", {})
+    assert "NotificationConfiguration" not in cdk
+    if events == "eventbridge":
+        assert "AWS::S3::Bucket" not in formation
+        assert "bucket logs.of-site: switch on its events to Amazon EventBridge" in formation["Notes"][0]
+        assert terraform["//"] == "; ".join(formation["Notes"])
+        assert "// for the bucket logs.of-site\nbucket.enableEventBridgeNotification();" in cdk
+        return
+    assert "add Sluice's to it, and keep those of others" in formation["Notes"][0]
+    (queue,) = formation["AWS::S3::Bucket"]["logs.of-site"]["NotificationConfiguration"]["QueueConfigurations"]
+    ((name, output),) = terraform["output"].items()
+    assert re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name)
+    assert output["value"] == [
+        {
+            "id": "sluice-prod/AWSLogs/",
+            "queue_arn": queue["Queue"],
+            "events": ["s3:ObjectCreated:*"],
+            "filter_prefix": "AWSLogs/",
+        }
+    ]
+    assert f"Queue.fromQueueArn(this, 'SluiceObjects', '{queue['Queue']}')" in cdk
+    assert 'bucket.addEventNotification(EventType.OBJECT_CREATED, sluiceObjects, {"prefix": "AWSLogs/"});' in cdk
+
+
+def test_a_delivery_uses_the_source_that_its_resource_has_already(world: World, run: Run) -> None:
+    """AWS refuses a second one for the same log."""
+    id_, logs = world.distribution(), world.account.client("logs")
+    arn = f"arn:aws:cloudfront::123456789012:distribution/{id_}"
+    logs.put_delivery_source(name="theirs", resourceArn=arn, logType="ACCESS_LOGS")
+    delivered = ("--source", "cloudfront-standard", "--distribution", id_)
+    assert run("setup", "--yes", "--managed-elsewhere", *delivered).exit_code == 0
+    printed = json.loads(run("setup", "--print", "cloudformation").stdout)
+    (delivery,) = printed["Resources"].values()
+    assert (delivery["Type"], delivery["Properties"]["DeliverySourceName"]) == ("AWS::Logs::Delivery", "theirs")
+    assert "DependsOn" not in delivery
+    terraform = json.loads(run("setup", "--print", "terraform-site").stdout)["resource"]
+    assert list(terraform) == ["aws_cloudwatch_log_delivery"]
+    assert "DeliverySource'" not in run("setup", "--print", "cdk").stdout
+    apply_logs(world, printed)
+    assert missing(run) == []
+
+
+def test_deliveries_of_cloudfront_are_printed_for_the_region_that_has_them(world: World, run: Run) -> None:
+    logs = ("--source", "cloudfront-standard", "--distribution", world.distribution(), "--web-acl", world.web_acl())
+    assert run("setup", "--yes", *logs, "--managed-elsewhere").exit_code == 0
+    printed = json.loads(run("setup", "--print", "terraform-site").stdout)["resource"]
+    assert {each["region"] for named in printed.values() for each in named.values()} == {"us-east-1"}
+    note = "deliveries, subscriptions and rules of EventBridge belong in us-east-1, wherever the site is"
+    assert json.loads(run("setup", "--print", "cloudformation").stdout)["Notes"] == [note]
+    assert f"// {note}\n" in run("setup", "--print", "cdk").stdout
+
+
+def test_log_groups_whose_names_differ_in_signs_alone_are_told_apart(world: World, run: Run) -> None:
+    groups = ("/site/access", "/site-access", "/site.access")
+    for group in groups:
+        world.account.client("logs").create_log_group(logGroupName=group)
+    named = [argument for group in groups for argument in ("--log-group", group)]
+    assert run("setup", "--yes", "--managed-elsewhere", *named).exit_code == 0
+    apply_logs(world, json.loads(run("setup", "--print", "cloudformation").stdout))
+    assert missing(run) == []
+    terraform = json.loads(run("setup", "--print", "terraform-site").stdout)["resource"]
+    assert len(terraform["aws_cloudwatch_log_subscription_filter"]) == 3
 
 
 def test_notifications_of_one_bucket_are_told_apart_by_their_prefixes(world: World, run: Run) -> None:
