@@ -346,11 +346,10 @@ def test_a_decision_follows_from_the_requests_and_the_standing(
     ],
 )
 def test_offences_that_are_not_enforced(case: dict[str, object], outcome: Outcome | None) -> None:
-    of = case.pop("terms", TERMS)
     _, offender = detected(last=4)
-    options: dict[str, object] = {"allowed": False, "proxy": False, "now": 6, **case}
+    options: dict[str, object] = {"terms": TERMS, "allowed": False, "proxy": False, "now": 6, **case}
     options["now"] = NOON + options["now"]  # type: ignore[operator]
-    assert unenforced(of, offender, stale_after_s=RETENTION_S, **options) is outcome  # type: ignore[arg-type]
+    assert unenforced(offender=offender, stale_after_s=RETENTION_S, **options) is outcome  # type: ignore[arg-type]
 
 
 def test_an_unenforced_offence_is_noted_with_the_end_that_its_block_would_have_had() -> None:
