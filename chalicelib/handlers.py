@@ -101,7 +101,7 @@ def sweep(event: CloudWatchEvent) -> None:
     with ExitStack() as work:
         work.callback(_count_quotas, container, event)
         work.callback(_check_feeds, container)
-        work.callback(container.add_up.run)
+        work.callback(_add_up, container)
         container.world.telemetry.swept(container.sweep.run())
 
 
@@ -109,6 +109,12 @@ def _check_feeds(container: Services) -> None:
     report = container.check_feeds.run()
     if report is not None:
         container.world.telemetry.fed(report)
+
+
+def _add_up(container: Services) -> None:
+    report = container.add_up.run()
+    if report is not None:
+        container.world.telemetry.trended(report)
 
 
 def _count_quotas(container: Services, event: CloudWatchEvent) -> None:

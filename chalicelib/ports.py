@@ -23,6 +23,7 @@ from chalicelib.reports import (
     PublishReport,
     QuotaReport,
     SweepReport,
+    TrendReport,
 )
 
 
@@ -311,7 +312,7 @@ class Feeds(Protocol):
 
 class Telemetry(Protocol):
     """The receiver of reports: each invocation reports at most once; enforce also reports what it has announced,
-    and a sweep the feed that it has checked, and the quotas."""
+    and a sweep the feed that it has checked, the quotas, and the quarter hour that it has added up."""
 
     def ingested(self, report: IngestReport) -> None: ...
 
@@ -330,3 +331,5 @@ class Telemetry(Protocol):
     def fed(self, report: FeedReport) -> None: ...
 
     def rolled_up(self, report: QuotaReport) -> None: ...
+
+    def trended(self, report: TrendReport) -> None: ...

@@ -168,6 +168,16 @@ class SweepReport:
 
 
 @dataclass(slots=True)
+class TrendReport:
+    """The outcome of adding up a quarter hour that is over."""
+
+    behind_s: int = 0
+    """Seconds since the time up to which everything had been added up before; 0 if that is not known."""
+    problem: str = ""
+    """The reason why it could not be added up; empty if it could. The next sweep leaves nothing out."""
+
+
+@dataclass(slots=True)
 class QuotaReport:
     """The outcome of evaluating the quotas."""
 

@@ -30,7 +30,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "top": ("clients", "Show the busiest clients against their limits."),
         "rules": ("rules", "Show, check, plan, apply, change and roll back rules."),
         "history": ("history", "List which clients were blocked, or would have been, why and until when."),
-        "trends": ("trends", "Show requests, offences and blocks over time, and those of the day and week before."),
+        "trends": ("trends", "Show requests, offences and blocks over time, and those of a day and a week earlier."),
         "pause": ("control", "Stop rules from blocking new clients."),
         "resume": ("control", "Let rules block again after a pause."),
         "breaker": ("control", "Reset circuit breakers."),

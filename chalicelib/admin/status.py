@@ -124,12 +124,15 @@ class Status(TimedAnswer, frozen=True, kw_only=True):
     """Stored records that cannot be read and are skipped, as the last sweeps found them: the first 100."""
     web_acls: WebAcls = WebAcls()
     """Where Sluice's rules stand in web ACLs, as ``sluice setup`` or ``doctor`` last found it."""
+    trends_at: int | None = None
+    """Time up to which trends have been added up; null if they have not. More than half an hour ago, sweeps have failed
+    to. Epoch seconds."""
 
 
 def read_status(state: State, listed: ListedBlocks, live: LiveCounts, sets: Sequence[IpSet], now_ms: int) -> Status:
     """Returns the status; ``sets`` are all IP sets. If the tally logs are unreachable, the answer gives the reason."""
     now = now_ms // 1000
-    pause, breaker, beat, web_acls = state.controls(now)
+    pause, breaker, beat, web_acls, mark = state.controls(now)
     blocks = listed.in_force(now)
     exempt = state.exemptions(now)
     rooms = {SetGroup(Response.BLOCK, family): 0 for family in (4, 6)} | rooms_of(sets)
@@ -163,6 +166,7 @@ def read_status(state: State, listed: ListedBlocks, live: LiveCounts, sets: Sequ
         feeds=tuple(state.records(Feed)),
         unreadable=still_unreadable(state, beat.unreadable) if beat else (),
         web_acls=web_acls,
+        trends_at=mark.at or None,
     )
 
 

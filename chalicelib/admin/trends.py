@@ -1,6 +1,6 @@
-"""Trends: traffic, offences and blocks of up to a month, beside those of the day and the week before."""
+"""Trends: traffic, offences and blocks of up to a month, beside those of a day and a week earlier."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 from msgspec import Struct
@@ -24,6 +24,10 @@ ADDED_UP_WITHIN_S = 120
 """Seconds after a quarter hour within which the sweep adds it up."""
 
 
+ADDED = ("measured_s", "requests", "refused", "offences", "blocks")
+"""The fields of which a sum is that of its parts."""
+
+
 class TrafficSum(Struct, frozen=True, kw_only=True):
     """Traffic and decisions within a time."""
 
@@ -41,6 +45,8 @@ class TrafficSum(Struct, frozen=True, kw_only=True):
     """Most blocks in force at once, as the sweep finds them each minute."""
     more: bool
     """True if there were more offences and blocks than were added up."""
+    averaged: bool = False
+    """True if some of it was added up late, together with other times, and is a share by length."""
 
 
 class TrendPoint(TrafficSum, frozen=True, kw_only=True):
@@ -80,7 +86,7 @@ def read_trends(state: State, query: TrendsQuery, now: int) -> Trends:
     is_added = any(each.at == over - QUARTER_S for each in traffic)
     until = over if is_added or now - over >= ADDED_UP_WITHIN_S else over - QUARTER_S
     since = until - length_s
-    steps: dict[int, list[Traffic]] = {start: [] for start in range(since, until, step_s)}
+    steps: dict[int, list[TrendPoint]] = {start: [] for start in range(since, until, step_s)}
     for each in traffic:
         if since <= each.at < until:
             steps[each.at - (each.at - since) % step_s].append(each)
@@ -104,23 +110,44 @@ def _span(text: str) -> int:
     return span_s
 
 
-def _traffic(state: State, since: int, until: int) -> list[Traffic]:
+def _traffic(state: State, since: int, until: int) -> list[TrendPoint]:
     """Returns what was added up for the quarter hours that begin at ``since`` or later, and before ``until``."""
     hours = state.all(Trend, above=trend_id(since - HOUR_S), below=f"{until:010d}")
-    return [each for hour in hours for each in hour.record.quarters if since <= each.at < until]
+    quarters = (each for hour in hours for each in hour.record.quarters)
+    return [part for each in quarters for part in _spread(each, since) if since <= part.at < until]
 
 
-def _sum_within(traffic: Iterable[Traffic], since: int, until: int) -> TrafficSum:
+def _spread(traffic: Traffic, since: int) -> Iterator[TrendPoint]:
+    """Divides what was added up late among the quarter hours, from ``since`` on, in which sweeps did not add up."""
+    number = max(1, round(traffic.measured_s / QUARTER_S))
+    skipped = max(0, number - 1 - (traffic.at - since) // QUARTER_S)
+    for index in range(skipped, number):
+        yield TrendPoint(
+            at=traffic.at - (number - 1 - index) * QUARTER_S,
+            **{name: _share(getattr(traffic, name), index, number) for name in ADDED},
+            most_blocked=traffic.most_blocked,
+            more=traffic.more,
+            averaged=number > 1,
+        )
+
+
+def _share(total: int, index: int, number: int) -> int:
+    """Returns one of ``number`` whole parts of a total, as equal as they can be.
+
+    >>> [_share(8, index, 3) for index in range(3)]
+    [2, 3, 3]
+    """
+    return total * (index + 1) // number - total * index // number
+
+
+def _sum_within(traffic: Iterable[TrendPoint], since: int, until: int) -> TrafficSum:
     return _sum([each for each in traffic if since <= each.at < until])
 
 
-def _sum(inside: Sequence[Traffic]) -> TrafficSum:
+def _sum(inside: Sequence[TrendPoint]) -> TrafficSum:
     return TrafficSum(
-        measured_s=sum(each.measured_s for each in inside),
-        requests=sum(each.requests for each in inside),
-        refused=sum(each.refused for each in inside),
-        offences=sum(each.offences for each in inside),
-        blocks=sum(each.blocks for each in inside),
+        **{name: sum(getattr(each, name) for each in inside) for name in ADDED},
         most_blocked=max((each.most_blocked for each in inside), default=0),
         more=any(each.more for each in inside),
+        averaged=any(each.averaged for each in inside),
     )

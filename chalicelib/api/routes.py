@@ -271,7 +271,7 @@ def series(call: ApiCall, query: schemas.SeriesQuery) -> Series:
 
 @route("GET", "/v1/trends", role=Role.VIEWER, tag="status")
 def trends(call: ApiCall, query: schemas.TrendsQuery) -> Trends:
-    """Returns requests, offences and blocks of up to a month, and of the day and the week before.
+    """Returns requests, offences and blocks of up to a month, and those of a day and a week earlier.
 
     They are added up by quarter hour, within a minute after its end, and kept for 38 days.
     """

@@ -23,6 +23,7 @@ from chalicelib.reports import (
     PublishReport,
     QuotaReport,
     SweepReport,
+    TrendReport,
 )
 
 NAMESPACE = "Sluice"
@@ -184,3 +185,13 @@ class PowertoolsTelemetry:
         if report.unfinished:
             self.log.warning("quotas will be evaluated by the next sweep", extra={"unfinished": report.unfinished})
         self._metrics.flush_metrics()
+
+    def trended(self, report: TrendReport) -> None:
+        if report.problem:
+            add = self._metrics.add_metric
+            add("TrendFailures", Count, 1)
+            self.log.error(
+                "a quarter hour could not be added up for trends; the next sweep tries again",
+                extra={"problem": report.problem, "behind_s": report.behind_s},
+            )
+            self._metrics.flush_metrics()

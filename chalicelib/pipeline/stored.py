@@ -23,6 +23,7 @@ from chalicelib.core.state.kinds import record_type
 from chalicelib.core.state.operators import Pause, WebAcls
 from chalicelib.core.state.publishing import Heartbeat
 from chalicelib.core.state.records import Control, StateRecord, Unreadable
+from chalicelib.core.state.trends import TrendMark
 from chalicelib.ports import Conflict, Delete, Item, Put, StateStore, Write
 
 R = TypeVar("R", bound=StateRecord)
@@ -156,16 +157,17 @@ class State:
     def breaker(self) -> Breaker:
         return self.control(Breaker).record
 
-    def controls(self, now: int) -> tuple[Pause, Breaker, Heartbeat | None, WebAcls]:
+    def controls(self, now: int) -> tuple[Pause, Breaker, Heartbeat | None, WebAcls, TrendMark]:
         """Returns the pause in force at ``now``, in epoch seconds, the last reset of all breakers, the last sweep (None
-        if there was none yet) and the places in web ACLs, in one read."""
-        items = self._store.get_many(Control.kind, [Pause.id, Breaker.id, Heartbeat.id, WebAcls.id])
+        if there was none yet), the places in web ACLs, and what the trends reach to, in one read."""
+        items = self._store.get_many(Control.kind, [Pause.id, Breaker.id, Heartbeat.id, WebAcls.id, TrendMark.id])
         beat = items.get(Heartbeat.id)
         return (
             _control(Pause, items.get(Pause.id)).record.as_of(now),
             _control(Breaker, items.get(Breaker.id)).record,
             _control(Heartbeat, beat).record if beat is not None else None,
             _control(WebAcls, items.get(WebAcls.id)).record,
+            _control(TrendMark, items.get(TrendMark.id)).record,
         )
 
     def exemptions(self, now: int) -> Exemptions:

@@ -18,6 +18,7 @@ from chalicelib.core.state.publishing import Heartbeat
 from chalicelib.core.state.trends import QUARTER_S, Traffic, Trend, TrendMark, trend_id
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Conflict, TallyLogs, Unavailable
+from chalicelib.reports import TrendReport
 
 KEPT_S = 39 * DAY_S
 """Age at which the store may remove an hour: 31 days are shown, and compared with those of a week earlier."""
@@ -50,18 +51,22 @@ class AddUp:
         self._added_up_to = 0
         """Time of the stored mark, as far as this container knows; 0 if it does not. Epoch seconds."""
 
-    def run(self) -> None:
-        """Adds the latest quarter hour, unless that has been done. To be called after each sweep.
+    def run(self) -> TrendReport | None:
+        """Adds the latest quarter hour, unless that has been done; then returns None. To be called after each sweep.
 
         If a table cannot be read or written, or another container is faster, the next call makes up for it.
         """
         now = int(self._clock())
         if self._added_up_to // QUARTER_S >= now // QUARTER_S:
-            return
+            return None
+        behind_s = now - self._added_up_to if self._added_up_to else 0
         try:
             self._added_up_to = self._add(now)
-        except (Conflict, Unavailable):
-            return
+        except Conflict:
+            return None
+        except Unavailable as exc:
+            return TrendReport(behind_s, problem=str(exc))
+        return TrendReport(behind_s)
 
     def _add(self, now: int) -> int:
         """Returns the time of the stored mark. Raises Conflict and what the stores raise."""

@@ -43,7 +43,7 @@ export class Chart {
 
   /** `data`: what `live` or `trend` makes of the API's answer. */
   show(data) {
-    if (data.steps !== this.data?.steps) this.picked = null;
+    if (data.steps !== this.data?.steps) this.pick(null);
     this.data = data;
     this.points = data.points;
     this.draw();
@@ -63,9 +63,10 @@ export class Chart {
     const y = (rate) => bottom - (rate / most) * requestsHeight;
     const yEvents = (count) => base - (count / mostEvents) * EVENTS_HEIGHT;
     const runs = measured(points);
-    const along = ([first, last], key) =>
-      points.slice(first, last + 1).map((point, index) => `${this.x(first + index).toFixed(1)},${y(point[key]).toFixed(1)}`).join("L");
-    const under = (run, key) => `M${this.x(run[0])},${bottom}L${along(run, key)}L${this.x(run[1])},${bottom}Z`;
+    // A step between gaps is as wide as it is long, because a line through a single point would not be seen.
+    const xs = ([first, last]) => (first < last ? range(first, last).map((index) => [index, this.x(index)]) : [-0.5, 0.5].map((share) => [first, this.x(first + share)]));
+    const along = (run, key) => xs(run).map(([index, x]) => `${x.toFixed(1)},${y(points[index][key]).toFixed(1)}`).join("L");
+    const under = (run, key) => `M${xs(run)[0][1]},${bottom}L${along(run, key)}L${xs(run).at(-1)[1]},${bottom}Z`;
     const paths = (name, of) => s("path", { class: name, d: runs.map(of).join("") });
     const slot = (width - LEFT - RIGHT) / points.length;
     const bars = (key, share) =>
@@ -137,6 +138,8 @@ export class Chart {
   }
 }
 
+const range = (first, last) => Array.from({ length: last - first + 1 }, (_, index) => first + index);
+
 /** The runs of points that were measured, as the indices of the first and the last of each. */
 function measured(points) {
   const runs = [];
@@ -189,7 +192,8 @@ export function trend(trends) {
   const days = trends.until - trends.since > 86400;
   const when = (point) => shortMoment(point.at, trends.until - trends.since >= 86400);
   const places = points.length < 4 ? [0, points.length - 1] : [0, 1, 2, 3].map((third) => Math.round((third * (points.length - 1)) / 3));
-  const least = (point, value) => `${number(value)}${point.more ? "+" : ""}`;
+  const about = (point, value) => (point.averaged ? "about " : "") + number(value);
+  const least = (point, value) => `${about(point, value)}${point.more ? "+" : ""}`;
   return {
     steps: `${trends.since} ${trends.step_s}`,
     points,
@@ -198,13 +202,14 @@ export function trend(trends) {
     tip: (point) =>
       point.rate === null
         ? `${when(point)}: not recorded`
-        : `${when(point)}, ${span(trends.step_s)}: ${number(point.requests)} requests (${perSecond(point.rate)} per second), ${number(point.refused)} of them refused, ` +
-          `${least(point, point.offences)} offences, ${least(point, point.blocks)} blocks made, at most ${number(point.most_blocked)} in force`,
+        : `${when(point)}, ${span(trends.step_s)}: ${about(point, point.requests)} requests (${perSecond(point.rate)} per second), ${about(point, point.refused)} of them refused, ` +
+          `${least(point, point.offences)} offences, ${least(point, point.blocks)} blocks made, at most ${number(point.most_blocked)} in force` +
+          (point.averaged ? "; added up late, so this is an average" : ""),
     columns: ["from", "requests", "of them refused", "offences", "blocks made", "most in force"],
     row: (point) =>
       point.rate === null
         ? [when(point), "not recorded", "", "", "", ""]
-        : [when(point), number(point.requests), number(point.refused), least(point, point.offences), least(point, point.blocks), number(point.most_blocked)],
+        : [when(point), about(point, point.requests), about(point, point.refused), least(point, point.offences), least(point, point.blocks), number(point.most_blocked)],
     words: () =>
       `Requests and blocks from ${when(points[0])} to ${shortMoment(trends.until, true)} (${zone}): ${plural(trends.total.requests, "request")}, ` +
       `${number(trends.total.refused)} of them refused; ${plural(trends.total.offences, "offence")}, ${plural(trends.total.blocks, "block")} made, ` +

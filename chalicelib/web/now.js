@@ -17,8 +17,12 @@ const TRENDS_S = 60;
 
 /** Seconds by which what is recorded of a time may differ from its length: sweeps are up to a minute late. */
 const LATE_S = 120;
+const DAY_S = 86_400;
 
-let chart, newest, busiest = [], trends = null, trendsOf = "", trendsAt = 0;
+/** Seconds after which trends that have not been added up are late. */
+const OVERDUE_S = 1800;
+
+let chart, newest, busiest = [], trends = null, trendsOf = "", trendsAt = 0, addedUpTo = null;
 
 export function start({ operator }) {
   chart ??= new Chart($("chart"));
@@ -41,7 +45,7 @@ export async function refresh() {
   showBusiest();
 }
 
-/** Shows the chart of the chosen time, and its numbers beside those of the day and the week before. */
+/** Shows the chart of the chosen time, and its numbers beside those of a day and a week earlier. */
 async function showTraffic() {
   const chosen = $("span").value;
   const [series] = await Promise.all([chosen === "15m" ? get("v1/series", { step: STEP_S }) : null, readTrends(chosen)]);
@@ -63,12 +67,18 @@ function showComparison() {
   const { since, until, total } = trends;
   const length = until - since;
   const time = `From ${shortMoment(since, true)} to ${shortMoment(until, true)} (${zone})`;
-  const than = [["the day before", trends.day_before], ["the week before", trends.week_before]];
+  const than = [
+    ...(length <= DAY_S ? [["a day earlier", trends.day_before]] : []),
+    [length <= 7 * DAY_S ? "a week earlier" : "a week earlier, which overlaps", trends.week_before],
+  ];
   const words = than.map(([name, before]) => {
-    if (!before.measured_s) return `nothing is recorded for ${name}`;
-    if (Math.abs(total.measured_s - before.measured_s) > LATE_S) return `${span(before.measured_s)} of ${name} is recorded, and ${span(total.measured_s)} of this time`;
+    if (!before.measured_s) return `nothing is recorded ${name}`;
+    if (Math.abs(total.measured_s - before.measured_s) > LATE_S) return `${name}, ${span(before.measured_s)} is recorded, and ${span(total.measured_s)} of this time`;
     return `${change(total.requests, before.requests)} requests and ${change(total.refused, before.refused)} refused than ${name}`;
   });
+  const overdue = addedUpTo !== null && now() - addedUpTo > OVERDUE_S;
+  say($("overdue"), overdue ? `Nothing has been added up since ${shortMoment(addedUpTo, true)}: the log of the sweep has the reason, and the next sweep that succeeds makes up for it.` : "");
+  $("overdue").hidden = !overdue;
   say($("compared"), total.measured_s ? `${time}: ${words.join("; ")}.` : `${time}, nothing is recorded yet. Each quarter hour is recorded when it is over.`);
   const numbers = (name, sum) => {
     if (!sum.measured_s) return [name, "–", "–", "–", "–", "–", "nothing"];
@@ -205,6 +215,7 @@ function showPlaces({ at, web_acls: acls }) {
 /** Shows the API's status as tiles, what precedes Sluice in web ACLs, and what of the log cannot be read. */
 export function showStatus(status) {
   const { blocks, ingest, sweep, rules, pause } = status;
+  addedUpTo = status.trends_at;
   showMalformed(ingest.malformed);
   showPlaces(status.web_acls);
   const filled = (family) => status.ip_sets.filter((set) => set.family === family).reduce((sum, set) => sum + set.networks, 0);

@@ -13,6 +13,8 @@ const MOMENT = format({ dateStyle: "medium", timeStyle: "long" });
 const CLOCK = format({ timeStyle: "long" });
 const SHORT = format({ timeStyle: "short" });
 const SHORT_DAY = format({ month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+const ZONED = format({ hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+const ZONED_DAY = format({ month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
 const DAY = format({ dateStyle: "short" });
 const WALL = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium", ...options() });
 
@@ -48,8 +50,14 @@ export const fullMoment = (epoch) => MOMENT.format(date(epoch));
 /** A time of day with its zone, and with the date unless it is today. */
 export const momentText = (epoch) => (DAY.format(date(epoch)) === DAY.format(new Date()) ? clock : fullMoment)(epoch);
 
-/** A time to the minute, with the day if `day`, for axes and where the zone is named beside it. */
-export const shortMoment = (epoch, day = false) => (day ? SHORT_DAY : SHORT).format(date(epoch));
+/**
+ * A time to the minute, with the day if `day`, for axes and where the zone is named beside it. In the hour that occurs
+ * twice when clocks are set back, it has the offset or the name that tells the two apart.
+ */
+export function shortMoment(epoch, day = false) {
+  const twice = [-3600, -1800, 1800, 3600].some((apart) => WALL.format(date(epoch + apart)) === WALL.format(date(epoch)));
+  return (day ? (twice ? ZONED_DAY : SHORT_DAY) : twice ? ZONED : SHORT).format(date(epoch));
+}
 
 /** Epoch seconds of a date and time in the zone, as a field of type datetime-local holds it. */
 export function epochOf(text) {

@@ -10,6 +10,7 @@ from chalicelib.admin.malformed import MalformedPieces
 from chalicelib.admin.status import Status
 from chalicelib.core.printable import printable
 from chalicelib.core.state.operators import Placed
+from chalicelib.core.state.trends import TRENDS_LATE_S
 from chalicelib.core.wording import plural, roughly
 from sluice.commands.records import counted
 from sluice.commands.shared.api import Printable, Session, api_command
@@ -79,6 +80,11 @@ def _alarms(status: Status) -> Iterator[str]:
     if sweep is None or sweep.age_s > STALE_SWEEP_S:
         last = f"last ran {roughly(sweep.age_s)} ago" if sweep else "has never run"
         yield f"The sweep {last}: expired blocks may not be lifted."
+    if status.trends_at is not None and status.now - status.trends_at > TRENDS_LATE_S:
+        yield (
+            f"Traffic was last added up for trends at {local(status.trends_at)}. The log of the sweep has the reason; "
+            "the next sweep that succeeds makes up for it."
+        )
     if status.ingest.malformed_share > MISREAD:
         yield f"NOT COUNTED: {status.ingest.malformed[0].problem}. {status.ingest.malformed[0].remedy}."
     yield from map(_bypass, (each for each in status.web_acls.web_acls if each.bypassed))

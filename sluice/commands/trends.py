@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import click
 
 from chalicelib.admin.trends import ADDED_UP_WITHIN_S, TrafficSum, TrendPoint, Trends
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.wording import roughly
 from sluice.commands.shared.api import Printable, Session, api_command
 from sluice.commands.shared.output import table
@@ -23,9 +24,10 @@ NUMBERS = ("requests", "refused", "offences", "blocks", "most blocked")
 @click.option("--span", type=DURATION, default="1d", show_default=True, help="How far back: from 15m to 31d.")
 @api_command
 def trends(session: Session, span: str) -> None:
-    """Show requests, offences and blocks over time, and those of the day and week before.
+    """Show requests, offences and blocks over time, and those of a day and a week earlier.
 
-    They are recorded by quarter hour and kept for 38 days. A number with a plus sign is the least it can be.
+    They are recorded by quarter hour and kept for 38 days. A number with a plus sign is the least it can be; one with a
+    tilde was recorded late, and is an average.
 
     \b
     sluice trends
@@ -38,12 +40,12 @@ def trends(session: Session, span: str) -> None:
 def _view(answer: Trends) -> Iterator[Printable]:
     if not answer.total.measured_s:
         yield f"Nothing is recorded between {local(answer.since)} and {local(answer.until)}."
-    sums = {
-        f"{local(answer.since)} to {local(answer.until)}": answer.total,
-        "the day before": answer.day_before,
-        "the week before": answer.week_before,
-    }
-    rows = [(name, *_numbers(each), _measured(each, answer.until - answer.since)) for name, each in sums.items()]
+    length_s = answer.until - answer.since
+    sums = {f"{local(answer.since)} to {local(answer.until)}": answer.total}
+    if length_s <= DAY_S:
+        sums["a day earlier"] = answer.day_before
+    sums["a week earlier" if length_s <= 7 * DAY_S else "a week earlier, which overlaps"] = answer.week_before
+    rows = [(name, *_numbers(each), _measured(each, length_s)) for name, each in sums.items()]
     yield table(("time", *NUMBERS, "recorded"), rows, right=NUMBERS)
     shown = [point for point in answer.points if point.measured_s][-ROWS:]
     if not shown:
@@ -58,18 +60,18 @@ def _view(answer: Trends) -> Iterator[Printable]:
 def _numbers(traffic: TrafficSum) -> tuple[str, ...]:
     if not traffic.measured_s:
         return ("-",) * len(NUMBERS)
-    least = "+" if traffic.more else ""
+    least, about = "+" if traffic.more else "", "~" if traffic.averaged else ""
     return (
-        f"{traffic.requests:,}",
-        f"{traffic.refused:,}",
-        f"{traffic.offences:,}{least}",
-        f"{traffic.blocks:,}{least}",
+        f"{about}{traffic.requests:,}",
+        f"{about}{traffic.refused:,}",
+        f"{about}{traffic.offences:,}{least}",
+        f"{about}{traffic.blocks:,}{least}",
         f"{traffic.most_blocked:,}",
     )
 
 
 def _measured(traffic: TrafficSum, span_s: int) -> str:
-    """Returns how much of a time is recorded, or was made up for by its last quarter hour after sweeps had failed.
+    """Returns how much of a time is recorded.
 
     Sweeps are up to a minute late, so a little less or more than all is all.
     """

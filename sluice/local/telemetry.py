@@ -16,6 +16,7 @@ from chalicelib.reports import (
     PublishReport,
     QuotaReport,
     SweepReport,
+    TrendReport,
 )
 
 
@@ -69,3 +70,6 @@ class ReportTotals:
 
     def rolled_up(self, report: QuotaReport) -> None:
         """Adds up nothing: detections appear as outcomes and blocks."""
+
+    def trended(self, report: TrendReport) -> None:
+        self.failures += [f"trends: {report.problem}"] if report.problem else []

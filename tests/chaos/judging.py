@@ -18,6 +18,7 @@ from chalicelib.core.tally import RETENTION_S
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import Item
 from sluice.local.stores import StateChange
+from tests.chaos.adding_up import TrendJudge
 from tests.chaos.recording import EventJudge
 from tests.support.damaged import DAMAGED, HELD
 from tests.support.simulation.ingesting import Made, Violation, judge_counts, judge_detections, masked, offenders
@@ -99,6 +100,8 @@ class Judge:
         self.undone: dict[str, int] = {}
         """Guilty networks whose blocks an operator has lifted, and when (epoch seconds)."""
         self._events = EventJudge()
+        self._trends = TrendJudge()
+        self._phases = 0
 
     def begin(self, requests: Sequence[Made], chaos: "Chaos") -> None:
         self._phase = requests
@@ -117,6 +120,7 @@ class Judge:
     def saw(self, changes: Sequence[StateChange], now: float) -> None:
         """Raises Violation for a block that was lifted early by every clock."""
         self._events.saw(changes)
+        self._trends.saw(changes)
         for change in changes:
             item = change.new or change.old
             assert item is not None
@@ -177,6 +181,9 @@ class Judge:
                     raise Violation(f"{name} broke {rule.name} and was never blocked")
         self._punished(chaos)
         self._published(chaos)
+        damaged = any(mishap.kind == "unreadable records" for mishap in chaos.mishaps)
+        self._trends.judge(chaos, lost=damaged or self._phases > 0)
+        self._phases += 1
 
     def _punished(self, chaos: "Chaos") -> None:
         """Checks that what was served counts, also after a punishment, and that what Sluice refused does not."""

@@ -524,7 +524,12 @@ class Chaos(Ingesting):
             if task.failure is not None and not isinstance(task.failure, (Crash, Unavailable, Conflict)):
                 raise task.failure
 
-        self.schedule.spawn("sweep", self._skewed().sweep.run, ended)
+        def sweep() -> None:
+            container = self._skewed()
+            container.sweep.run()
+            container.add_up.run()
+
+        self.schedule.spawn("sweep", sweep, ended)
 
     def _calm_down(self) -> None:
         """Waits without mishaps for longer than the clocks differ, so that sweeps repair everything they can."""

@@ -10,6 +10,7 @@ from chalicelib.core.durations import DAY_S
 from chalicelib.core.state.blocks import Block
 from chalicelib.core.state.detections import Detection
 from chalicelib.core.state.events import Event, Events
+from chalicelib.core.state.trends import Trend
 from chalicelib.pipeline.enforce import Enforce, Pending, Written
 from chalicelib.pipeline.recording import recorded
 from tests.chaos.mishaps import KINDS, Mishap
@@ -50,6 +51,7 @@ def test_the_pipeline_survives_every_mishap() -> None:
         assert went[Detection.kind] > 500
         assert min(went[Block.kind], went[Events.kind], went["updates"]) > 200
         assert went["networks"] >= 15
+        assert went[Trend.kind] >= 40
         assert went["merged"] >= 2
         assert went["undone"] >= 5
 

@@ -28,6 +28,7 @@ FUNCTIONS = {
     "swept": "sweep",
     "fed": "sweep",
     "rolled_up": "sweep",
+    "trended": "sweep",
 }
 """Reports of the telemetry, and the functions that make them."""
 

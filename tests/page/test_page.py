@@ -17,7 +17,7 @@ from chalicelib.core.responses import Response
 from chalicelib.core.state.blocks import Members
 from chalicelib.core.state.feeds import Feed
 from chalicelib.core.state.operators import EarlierRule, Pause, Placed
-from chalicelib.core.state.trends import QUARTER_S, Traffic
+from chalicelib.core.state.trends import QUARTER_S, Traffic, TrendMark
 from tests.page.conftest import OpenPage
 from tests.support.browser import sign_in
 from tests.support.site import Site
@@ -236,10 +236,10 @@ def test_the_traffic_of_a_day_is_shown_beside_that_of_the_day_and_week_before(op
     day_before = [replace(each, at=each.at - 86400, requests=900_000, refused=0) for each in (busy, quiet)]
     site.put_trend(busy, quiet, *day_before, replace(quiet, at=quiet.at - 7 * 86400))
     page = open_page(locale="en-GB")
-    expect(page.locator("#compared")).to_contain_text("nothing is recorded for the week before")
+    expect(page.locator("#compared")).to_contain_text("nothing is recorded a week earlier")
     page.get_by_label("of the last").select_option("1d")
-    expect(page.locator("#compared")).to_contain_text("50 % more requests and 90,000 more refused than the day before")
-    expect(page.locator("#compared")).to_contain_text("15m of the week before is recorded, and 30m of this time")
+    expect(page.locator("#compared")).to_contain_text("50 % more requests and 90,000 more refused than a day earlier")
+    expect(page.locator("#compared")).to_contain_text("a week earlier, 15m is recorded, and 30m of this time")
     expect(page.locator(".legend")).to_contain_text("blocks made")
     this_time, day, week = (page.locator("#comparison tbody tr").nth(number) for number in range(3))
     assert this_time.locator("td").all_inner_texts() == [*("this time", "2,700,000", "90,000", "42+", "2+", "7", "30m")]
@@ -254,10 +254,44 @@ def test_the_traffic_of_a_day_is_shown_beside_that_of_the_day_and_week_before(op
     expect(page.locator(".tip")).to_contain_text("not recorded")
     chart.press("ArrowRight")
     expect(page.locator(".tip")).to_contain_text("1,800,000 requests (2,000 per second), 90,000 of them refused")
+    # A step between gaps is drawn as wide as it is: a line through one point would not be seen.
+    assert re.fullmatch(r"M([\d.]+,[\d.]+L[\d.]+,[\d.]+M?)+", page.locator("#chart .line").get_attribute("d") or "")
     page.get_by_text("As a table").click()
     expect(page.locator("#chart-table tbody tr").nth(1)).to_contain_text("not recorded")
+    page.get_by_label("of the last").select_option("7d")
+    expect(page.locator(".tip")).to_be_hidden()
+    expect(page.locator("#compared")).not_to_contain_text("day earlier")
+    page.get_by_label("of the last").select_option("31d")
+    expect(page.locator("#compared")).to_contain_text("a week earlier, which overlaps")
     page.get_by_label("of the last").select_option("15m")
     expect(page.locator(".legend")).to_contain_text("blocked then and still")
+
+
+def test_a_quarter_hour_that_was_added_up_late_is_an_average_and_sweeps_that_fail_to_are_told(
+    open_page: OpenPage, site: Site
+) -> None:
+    now = int(time.time())
+    over = now // QUARTER_S * QUARTER_S
+    site.put_trend(Traffic(at=over - 2 * QUARTER_S, measured_s=2 * QUARTER_S, requests=1000))
+    site.put_control(TrendMark(at=now - 1900))
+    page = open_page(locale="en-GB")
+    page.get_by_label("of the last").select_option("1h")
+    expect(page.locator("#overdue")).to_contain_text("Nothing has been added up since")
+    chart = page.locator("#chart svg")
+    chart.focus()
+    chart.press("ArrowLeft")
+    chart.press("ArrowLeft")
+    expect(page.locator(".tip")).to_contain_text("about 500 requests")
+    expect(page.locator(".tip")).to_contain_text("an average")
+
+
+def test_the_hour_that_occurs_twice_is_told_apart(open_page: OpenPage) -> None:
+    page = open_page(locale="en-GB", timezone_id="Europe/Berlin")
+    script = """async () => {
+        const { shortMoment } = await import(new URL("page/zone.js", location.href));
+        return [1792886400, 1792890000, 1792893600, 1792897200].map((at) => shortMoment(at))
+    }"""
+    assert page.evaluate(script) == ["02:00 CEST", "02:00 CET", "03:00", "04:00"]
 
 
 def test_all_times_are_in_the_chosen_zone_and_name_it(open_page: OpenPage, site: Site) -> None:

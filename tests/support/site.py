@@ -15,7 +15,7 @@ from chalicelib.core.state.blocks import Block
 from chalicelib.core.state.breakers import RuleBreaker
 from chalicelib.core.state.feeds import Feed
 from chalicelib.core.state.operators import Placed, WebAcls
-from chalicelib.core.state.records import StateRecord
+from chalicelib.core.state.records import Control, StateRecord
 from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.core.state.trends import Traffic, Trend
 from chalicelib.core.tokens import Role
@@ -125,6 +125,9 @@ class Site:
     def put_object(self, key: str, content: bytes) -> None:
         """Stores an object in the bucket ``logs`` and notifies its queue."""
         self.do(lambda: self._opened.cloud.notify(self._bucket.put("logs", key, content)))
+
+    def put_control(self, control: Control) -> None:
+        self.do(lambda: State(self._opened.cloud.state).overwrite(control))
 
     def put_trend(self, *traffic: Traffic) -> None:
         """Stores quarter hours as if they had been added up."""

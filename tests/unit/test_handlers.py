@@ -103,7 +103,7 @@ def test_a_part_of_the_sweep_that_fails_keeps_no_other_from_its_work(failing: st
         return SimpleNamespace(run=run)
 
     names = ("sweep", "add_up", "check_feeds", "quotas")
-    telemetry: Any = SimpleNamespace(swept=lambda report: None)
+    telemetry: Any = SimpleNamespace(swept=lambda report: None, trended=lambda report: None)
     parts: dict[str, Any] = {name: part(name) for name in names}
     container = replace(compose(cloud.config, replace(cloud.world, telemetry=telemetry)), **parts)
     with running_in(container), pytest.raises(RuntimeError, match=f"{failing} failed"):

@@ -10,6 +10,9 @@ from chalicelib.core.state.records import Control, Number, Seconds, StateRecord
 QUARTER_S = 900
 """Seconds between the steps of a trend."""
 
+TRENDS_LATE_S = 2 * QUARTER_S
+"""Age of the time up to which trends have been added up, above which several sweeps have failed to."""
+
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Traffic and decisions between two sweeps about a quarter hour apart."""

@@ -32,6 +32,7 @@ from sluice.deploy.doctor.enforcement import (
     publishing,
     rules,
     sweep,
+    trends,
     unreadable,
 )
 from sluice.deploy.doctor.flow import (
@@ -68,7 +69,7 @@ CHECKS: tuple[StageCheck, ...] = (
         alarms,
     ),
     *(records, readers, lag, dropped, objects, fields, malformed, late, proxies, waf_filters),
-    *(sweep, control, unreadable, rules, feeds, publishing, attached, associated, overridden, preceded),
+    *(sweep, trends, control, unreadable, rules, feeds, publishing, attached, associated, overridden, preceded),
 )
 
 

@@ -9,7 +9,8 @@ from chalicelib.core.state.feeds import Feed
 from chalicelib.core.state.operators import Pause
 from chalicelib.core.state.publishing import Heartbeat
 from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
-from chalicelib.core.wording import plural
+from chalicelib.core.state.trends import TRENDS_LATE_S, TrendMark
+from chalicelib.core.wording import plural, roughly
 from sluice.deploy.account import missing_ok
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.resources.web_acls import rules_in, web_acl_name
@@ -25,6 +26,15 @@ def sweep(inspection: Inspection) -> Iterator[Finding]:
         since = "has never run" if age is None else f"last ran {age} s ago"
         remedy = f"read {inspection.log_group('sweep')}, and check its schedule"
         yield Finding("sweep", f"the sweep {since}: expired blocks do not end", remedy)
+
+
+def trends(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that the sweep adds up traffic, which it does apart from its other work."""
+    mark = inspection.record(TrendMark, TrendMark.id)
+    if mark is not None and mark.at and inspection.now - mark.at > TRENDS_LATE_S:
+        what = f"traffic was last added up for trends {roughly(inspection.now - mark.at)} ago"
+        remedy = f"read {inspection.log_group('sweep')}; once the reason is gone, the next sweep makes up for it"
+        yield Finding("trends", what, remedy)
 
 
 def control(inspection: Inspection) -> Iterator[Finding]:

@@ -66,6 +66,27 @@ def test_quarter_hours_that_were_not_added_up_are_no_traffic_of_zero(desk: Desk,
     assert (answer["total"]["measured_s"], answer["day_before"]["measured_s"]) == (QUARTER_S, 0)
 
 
+def test_what_was_added_up_late_is_divided_among_the_time_that_it_covers(desk: Desk, over: int) -> None:
+    late = Traffic(at=over - QUARTER_S, measured_s=2 * HOUR_S + 30, requests=801, offences=8, most_blocked=5, more=True)
+    put(desk, late)
+    answer = desk.call("GET", "/v1/trends", span="6h").json
+    recorded = [point for point in answer["points"] if point["measured_s"]]
+    assert [point["at"] for point in recorded] == list(range(over - 2 * HOUR_S, over, QUARTER_S))
+    assert {(p["requests"], p["offences"], p["most_blocked"], p["averaged"], p["more"]) for p in recorded} <= {
+        (requests, 1, 5, True, True) for requests in (100, 101)
+    }
+    assert answer["total"]["requests"] == 801
+    assert answer["total"]["averaged"]
+    latest = desk.call("GET", "/v1/trends", span="1h").json["total"]
+    assert (latest["requests"], latest["offences"]) == (401, 4)
+
+
+def test_a_sweep_that_is_a_minute_late_makes_no_average(desk: Desk, over: int) -> None:
+    put(desk, Traffic(at=over - QUARTER_S, measured_s=QUARTER_S + 119, requests=7))
+    total = desk.call("GET", "/v1/trends", span="1h").json["total"]
+    assert (total["requests"], total["measured_s"], total["averaged"]) == (7, QUARTER_S + 119, False)
+
+
 def test_until_the_sweep_has_added_up_the_latest_quarter_hour_the_trends_end_before_it(desk: Desk) -> None:
     while desk.now % QUARTER_S:
         desk.clock.wait_until(desk.now + 1)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 
 from chalicelib.core.state.operators import EarlierRule, Placed
-from chalicelib.core.state.trends import QUARTER_S, Traffic
+from chalicelib.core.state.trends import QUARTER_S, Traffic, TrendMark
 from sluice.cli import COMMANDS, main
 from tests.support.site import SITE_RULES
 from tests.support.terminal import Terminal
@@ -120,7 +120,7 @@ def test_the_history_shows_what_is_over_by_time_rule_and_network(terminal: Termi
     assert "an age such as 3h" in wrong.stderr
 
 
-def test_trends_show_the_numbers_of_a_time_beside_those_of_the_day_and_week_before(terminal: Terminal) -> None:
+def test_trends_show_the_numbers_of_a_time_beside_those_of_a_day_and_a_week_earlier(terminal: Terminal) -> None:
     assert "Nothing is recorded between" in terminal.run("trends").stdout
     over = int(time.time()) // QUARTER_S * QUARTER_S
     quiet = Traffic(
@@ -130,13 +130,30 @@ def test_trends_show_the_numbers_of_a_time_beside_those_of_the_day_and_week_befo
     terminal.site.put_trend(busy, quiet, replace(quiet, at=over - QUARTER_S - 86400))
     shown = [line.split() for line in terminal.run("trends", "--span", "1h").stdout.splitlines()]
     assert shown[1][-6:] == ["25,000", "10,000", "24+", "6+", "4", "30m"]
-    assert shown[2][:4] == ["the", "day", "before", "5,000"]
-    assert shown[3] == ["the", "week", "before", *["-"] * 5, "nothing"]
+    assert shown[2][:4] == ["a", "day", "earlier", "5,000"]
+    assert shown[3] == ["a", "week", "earlier", *["-"] * 5, "nothing"]
     assert shown[-1][-1] == "█" * 12 + "░" * 12
     assert shown[-2][-1] == "█" * 6
     assert terminal.json("trends", "--span", "1h")["total"]["requests"] == 25_000
+    longer = terminal.run("trends", "--span", "31d").stdout
+    assert "a day earlier" not in longer
+    assert "a week earlier, which overlaps" in longer
     refused = terminal.run("trends", "--span", "40d", exit_code=1)
     assert "from 15m to 31d" in refused.stderr
+
+
+def test_trends_that_are_not_added_up_are_told_by_the_status_and_what_came_meanwhile_is_an_average(
+    terminal: Terminal,
+) -> None:
+    now = int(time.time())
+    over = now // QUARTER_S * QUARTER_S
+    terminal.site.put_control(TrendMark(at=now - 1500))
+    assert "added up" not in terminal.run("status").stdout
+    terminal.site.put_control(TrendMark(at=now - 1900))
+    assert "Traffic was last added up for trends at" in terminal.run("status").stdout
+    terminal.site.put_trend(Traffic(at=over - QUARTER_S, measured_s=2 * QUARTER_S, requests=1000, offences=2))
+    shown = [line.split() for line in terminal.run("trends", "--span", "1h").stdout.splitlines()]
+    assert [line[-6:-2] for line in shown[-2:]] == [["~500", "~0", "~1", "~0"]] * 2
 
 
 def test_several_blocks_are_not_lifted_without_confirmation(terminal: Terminal) -> None:

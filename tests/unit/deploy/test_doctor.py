@@ -19,6 +19,7 @@ from chalicelib.core.state.operators import Pause
 from chalicelib.core.state.publishing import Heartbeat
 from chalicelib.core.state.records import StateRecord, Unreadable
 from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
+from chalicelib.core.state.trends import TrendMark
 from chalicelib.core.tokens import SECRET_BYTES, Role, dump_tokens, issue
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item
@@ -490,6 +491,16 @@ def override(deployed: DeployedStage, **changes: Any) -> None:
             lambda deployed: deployed.store(Heartbeat(at=NOW - 600), Heartbeat.id),
             [("sweep", "600 s ago", "/aws/lambda/sluice-prod-sweep")],
             id="a stale sweep",
+        ),
+        pytest.param(
+            lambda deployed: deployed.store(TrendMark(at=NOW - 1801), TrendMark.id),
+            [("trends", "added up for trends 30m 1s ago", "/aws/lambda/sluice-prod-sweep")],
+            id="trends that are not added up",
+        ),
+        pytest.param(
+            lambda deployed: deployed.store(TrendMark(at=NOW - 1020), TrendMark.id),
+            [],
+            id="trends of the quarter hour that is over",
         ),
         pytest.param(
             lambda deployed: deployed.store(Pause(paused=True), Pause.id),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.edges.telemetry import PowertoolsTelemetry
-from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport, SweepReport
+from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport, SweepReport, TrendReport
 from sluice.deploy.costs import OWN_LOG_BYTES
 
 LAMBDA_LINES_BYTES = 350
@@ -72,3 +72,14 @@ def test_an_invocation_logs_no_more_than_the_estimated_cost_assumes(
     telemetry.published(PublishReport(updates=2))
     for line in capsys.readouterr().out.splitlines():
         assert len(line) + LAMBDA_LINES_BYTES <= OWN_LOG_BYTES
+
+
+def test_a_quarter_hour_that_cannot_be_added_up_is_counted_and_says_why(
+    telemetry: PowertoolsTelemetry, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    telemetry.trended(TrendReport(900))
+    assert capsys.readouterr().out == ""
+    telemetry.trended(TrendReport(1860, problem="the tally table is throttled"))
+    assert logged(capsys) == {"TrendFailures": 1}
+    (error,) = caplog.records
+    assert (error.levelname, vars(error)["problem"]) == ("ERROR", "the tally table is throttled")

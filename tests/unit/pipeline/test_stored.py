@@ -14,6 +14,7 @@ from chalicelib.core.state.kinds import record_type
 from chalicelib.core.state.operators import Audit, Pause, WebAcls
 from chalicelib.core.state.publishing import Heartbeat
 from chalicelib.core.state.records import Unreadable
+from chalicelib.core.state.trends import TrendMark
 from chalicelib.pipeline.stored import State, Stored
 from chalicelib.ports import Conflict, Item, Write
 from sluice.local.stores import MemoryStateStore
@@ -185,7 +186,7 @@ def test_a_damaged_control_record_says_what_can_be_read_of_it(
 ) -> None:
     store.put_over([Item(kind=Pause.kind, id=Pause.id, body=body)])
     assert state.pause(NOW) == pause
-    assert state.controls(NOW) == (pause, Breaker(), None, WebAcls())
+    assert state.controls(NOW) == (pause, Breaker(), None, WebAcls(), TrendMark())
     state.write([state.put(Pause(by="alice"), over=state.control(Pause))])
     assert state.pause(NOW) == Pause(by="alice")
 
@@ -198,4 +199,4 @@ def test_damaged_control_records_do_not_hide_each_other(store: MemoryStateStore,
             Item(kind=Heartbeat.kind, id=Heartbeat.id, body=b'{"at":5,"blocks":-1}'),
         ]
     )
-    assert state.controls(NOW) == (Pause(), Breaker(open=True), Heartbeat(at=5), WebAcls())
+    assert state.controls(NOW) == (Pause(), Breaker(open=True), Heartbeat(at=5), WebAcls(), TrendMark())

@@ -16,6 +16,7 @@ from chalicelib.pipeline.stored import State
 from chalicelib.pipeline.sweep import Sweep
 from chalicelib.pipeline.trending import KEPT_S, AddUp
 from chalicelib.ports import Item, LogItem
+from chalicelib.reports import TrendReport
 from tests.support.clock import Clock
 from tests.support.state import NOW, Store
 from tests.support.tally_logs import RecordedLogs, Writer, counting
@@ -105,11 +106,15 @@ def test_a_quarter_hour_that_cannot_be_added_up_at_once_loses_nothing(stage: Sta
     stage.count(7)
     stage.at(QUARTER_S)
     stage.logs.down.add(failing)
-    stage.adding.run()
+    report = stage.adding.run()
     assert stage.traffic == []
+    assert report is not None
+    assert report.problem
+    assert report.behind_s == QUARTER_S
     stage.logs.down.clear()
     stage.at(QUARTER_S + 60)
-    stage.adding.run()
+    assert stage.adding.run() == TrendReport(QUARTER_S + 60)
+    assert stage.adding.run() is None
     assert [(each.at, each.measured_s, each.requests) for each in stage.traffic] == [(START, QUARTER_S + 60, 7)]
 
 
