@@ -50,6 +50,7 @@ from sluice.deploy.sizing import VCPU_MB
 from sluice.deploy.snippets import cloudformation_of, delivery_sources
 from sluice.deploy.snippets_cdk import cdk_of
 from sluice.deploy.snippets_terraform import terraform_site_of
+from sluice.deploy.stack import BY_ITS_OWNER, is_published, repackaging
 from sluice.deploy.stage import MOST_IP_SETS, MOST_SHARDS, NOTICE, NOTICE_FORMS, Choices, DeliveredLog, Refusal, Stage
 from sluice.deploy.terraform import terraform_of
 from sluice.deploy.traffic import observed_requests_per_second, placements
@@ -415,7 +416,9 @@ def setup(
         if as_json:
             _print_json(desired, steps, load, placed, applied=True, token=tokens[-1] if tokens else None)
         set_anew = bool(options["settings"] or options["requests_per_second"])
-        _next_steps(console, desired, project, set_anew=set_anew)
+        with attempting("look for the stack"):
+            published = set_anew and bool(choices.stack) and is_published(account, choices.stack)
+        _next_steps(console, desired, project, set_anew=set_anew, published=published)
 
 
 @contextmanager
@@ -543,7 +546,7 @@ def _check_owner(choices: Choices, option: str, parameter: str) -> None:
     if choices.stack:
         raise Refusal(
             f"{option}: stack {choices.stack} owns this. Update the stack with its parameter {parameter} (sluice stack "
-            "deploy --parameter NAME=VALUE)"
+            "deploy --parameter NAME=VALUE; or in the CloudFormation console, or with the tool that deploys it)"
         )
 
 
@@ -655,10 +658,16 @@ def _placement_json(placement: Placement) -> dict[str, Any]:
     return {**asdict(placement), "renumbered": moved}
 
 
-def _next_steps(console: Console, stage: Stage, project: Project, *, set_anew: bool) -> None:
+def _next_steps(console: Console, stage: Stage, project: Project, *, set_anew: bool, published: bool) -> None:
     if stage.choices.stack:
-        if set_anew:
-            memory = stage.choices.evaluator_mb
+        memory, stack = stage.choices.evaluator_mb, stage.choices.stack
+        if published:
+            if stage.choices.packaged_settings:
+                console.print(f"\nNext:  to give the functions their settings, {repackaging(stack)}", soft_wrap=True)
+            if memory > VCPU_MB:
+                sized = f"update stack {stack} with EvaluateMemory={memory}, {BY_ITS_OWNER}"
+                console.print(f"\nNext:  {sized}", soft_wrap=True)
+        elif set_anew:
             sized = f" --parameter EvaluateMemory={memory}" if memory > VCPU_MB else ""
             gets = "settings and memory" if sized else "settings"
             console.print(f"\nNext:  {stage.command('stack deploy')}{sized}", soft_wrap=True)

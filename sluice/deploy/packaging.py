@@ -24,7 +24,8 @@ from chalice.utils import OSUtils
 from sluice.deploy.account import AwsAccount, AwsError
 from sluice.deploy.chalice_deployer import Messages, configuration
 from sluice.deploy.resources.chalice_config import Project
-from sluice.deploy.stage import PACKAGED
+from sluice.deploy.stack import CODE_PARAMETER
+from sluice.deploy.stage import PACKAGED, Refusal
 from sluice.deploy.swagger import StackedSwagger
 
 ADDITIONS = "resources.yaml"
@@ -61,9 +62,9 @@ def located(template: Template, code: str | dict[str, Any]) -> Template:
 
 def published(template: Template, key: str) -> Template:
     """Returns the template with parameters for the bucket and the key of the code, which is ``key`` by default."""
-    where = {"Bucket": {"Ref": "CodeBucket"}, "Key": {"Ref": "CodeKey"}}
+    where = {"Bucket": {"Ref": CODE_PARAMETER}, "Key": {"Ref": "CodeKey"}}
     parameters = {
-        "CodeBucket": {
+        CODE_PARAMETER: {
             "Type": "String",
             "MinLength": 3,
             "Description": "S3 bucket, in the stack's region, to which you have uploaded the code of the functions.",
@@ -88,7 +89,12 @@ def package(
     if account.session is None:
         raise AwsError("this account has no session for Chalice")
     packaged = project.config()
-    stage = packaged["stages"][PACKAGED]
+    stage = packaged.get("stages", {}).get(PACKAGED)
+    if stage is None:
+        raise Refusal(
+            f"{project.config_file} has no stage {PACKAGED!r}, from which the stack is packaged: restore it, as the "
+            "release has it"
+        )
     stage["environment_variables"] = {**stage.get("environment_variables", {}), **settings}
     config = configuration(project, PACKAGED, packaged)
     build = create_build_stage(OSUtils(), Messages(report), StackedSwagger(), config)

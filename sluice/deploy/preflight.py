@@ -12,7 +12,7 @@ from sluice.deploy.policies import deployed_functions
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.chalice_config import ChaliceStage, Project
 from sluice.deploy.runtime import RECOMMENDED, outdated, runtime_of_chalice
-from sluice.deploy.stage import TAG, Refusal, Stage
+from sluice.deploy.stage import API, TAG, Refusal, Stage
 
 UNRESERVABLE = 100
 """Concurrent executions that AWS keeps unreserved in an account ("Configuring reserved concurrency", Lambda Developer
@@ -50,9 +50,10 @@ def reservations(stage: Stage, account: AwsAccount, project: Project) -> Reserva
     client, names = account.client("lambda"), deployed_functions(stage)
     own = 0
     with attempting("read the account's concurrent executions"):
-        for name in names:
+        # A stack names the function of the API like the others.
+        for function in (*(lambda_name(stage, name) for name in names), stage.function(API)):
             with missing_ok("ResourceNotFoundException"):
-                answer = client.get_function_concurrency(FunctionName=lambda_name(stage, name))
+                answer = client.get_function_concurrency(FunctionName=function)
                 own += answer.get("ReservedConcurrentExecutions", 0)
         unreserved = client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
     return Reservations(sum(project.reserved(stage.name, name) for name in names), unreserved + own, own)

@@ -21,6 +21,12 @@ POLL_S = 5.0
 FOLLOWED_S = 3600.0
 """Seconds for which an operation is followed. CloudFormation continues afterwards."""
 
+CODE_PARAMETER = "CodeBucket"
+"""Parameter that only the template of a release has, which is deployed in the console or by another tool."""
+
+BY_ITS_OWNER = "in the CloudFormation console, or with the tool that deploys it"
+"""Where a stack with that parameter is updated."""
+
 CAPABILITIES = ("CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND")
 
 UNFINISHED = ("CREATE_FAILED", "ROLLBACK_FAILED", "ROLLBACK_COMPLETE")
@@ -77,6 +83,21 @@ def look_up_stack(account: AwsAccount, name: str) -> Stack | None:
             owner={each["Key"]: each["Value"] for each in about.get("Tags", ())}.get(TAG),
         )
     return None
+
+
+def is_published(account: AwsAccount, name: str) -> bool:
+    """Returns whether the stack was created from the files of a release, in the CloudFormation console or by another
+    tool, which has to update it: that takes no checkout. Raises ClientError."""
+    stack = look_up_stack(account, name)
+    return stack is not None and CODE_PARAMETER in stack.parameters
+
+
+def repackaging(name: str) -> str:
+    """Returns how the functions of such a stack get the settings that setup remembers."""
+    return (
+        "add them to the environment_variables of stage dev in .chalice/config.json of a checkout, run 'sluice stack "
+        f"package DIRECTORY', and update stack {name} with both files, {BY_ITS_OWNER}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

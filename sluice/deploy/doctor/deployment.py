@@ -1,8 +1,7 @@
 """Checks that everything exists as it was set up and deployed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from chalicelib.core.tokens import TokensError, load_tokens
 from chalicelib.core.wording import plural
@@ -10,9 +9,10 @@ from chalicelib.edges.tokens import KEY
 from sluice.deploy.account import missing_ok
 from sluice.deploy.apply import survey
 from sluice.deploy.deployed import READERS, apis_of, look_up_sources
+from sluice.deploy.doctor.grants import allowed, allowed_somewhere, calls_of, described
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.plan import StepAction, to_set_up
-from sluice.deploy.policies import arns_of, deployed_functions, policies
+from sluice.deploy.policies import Policy, arns_of, deployed_functions, policies
 from sluice.deploy.preflight import reservations
 from sluice.deploy.resources import resources_of
 from sluice.deploy.resources.api_throttle import is_throttled
@@ -25,7 +25,7 @@ from sluice.deploy.resources.waf import IpSetResource, RuleGroup, ip_sets_of
 from sluice.deploy.runtime import RECOMMENDED, outdated
 from sluice.deploy.stage import API, Refusal
 
-NOTHING: Mapping[str, Any] = {"Statement": []}
+NOTHING: Policy = {"Statement": []}
 """The policy of a function that the stage does not need."""
 
 EXPIRES_SOON_S = 14 * 86400
@@ -66,12 +66,11 @@ def of_stack(inspection: Inspection) -> Iterator[Finding]:
     try:
         steps = to_set_up(survey([each for each in created if isinstance(each, STACKED)], account))
     except Refusal as exc:
-        yield Finding("drift", str(exc), f"change the stack's parameters: {inspection.deploy} --parameter NAME=VALUE")
+        yield Finding("drift", str(exc), f"change the stack's parameters: {inspection.with_parameter('NAME=VALUE')}")
         return
-    restore = f"in the CloudFormation console, create a drift-aware change set of stack {stage.choices.stack}"
     for step in steps:
         objects = step.resource.name in (stage.objects_queue, stage.objects_dead_letters)
-        remedy = f"{inspection.deploy} --parameter ObjectsBucket=NAME" if objects else f"{restore}, and execute it"
+        remedy = inspection.with_parameter("ObjectsBucket=NAME") if objects else inspection.drift_remedy
         if step.action is StepAction.CREATE:
             yield Finding("drift", f"{step.resource.kind} {step.resource.name}: is missing", remedy)
         elif step.action is not StepAction.KEEP and isinstance(step.resource, RuleGroup):
@@ -82,10 +81,10 @@ def deployed(inspection: Inspection) -> Iterator[Finding]:
     """Finds functions that are not deployed, or not with the code that all functions share."""
     for name in deployed_functions(inspection.stage):
         if name not in inspection.functions:
-            yield Finding("functions", f"{name} is not deployed", inspection.deploy)
+            yield Finding("functions", f"{name} is not deployed", inspection.restore)
     if len({function["CodeSha256"] for function in inspection.functions.values()}) > 1:
         what = "the functions run different code, because a deployment was interrupted"
-        yield Finding("functions", what, inspection.deploy)
+        yield Finding("functions", what, inspection.restore)
 
 
 def api(inspection: Inspection) -> Iterator[Finding]:
@@ -106,7 +105,7 @@ def api(inspection: Inspection) -> Iterator[Finding]:
 
 def _elsewhere_packaged(inspection: Inspection) -> bool:
     """Returns whether there is no checkout to compare with: a stack can be deployed from a published package."""
-    return bool(inspection.stage.choices.stack) and not inspection.project.config_file.exists()
+    return inspection.published or bool(inspection.stage.choices.stack and not inspection.project.config_file.exists())
 
 
 def concurrency(inspection: Inspection) -> Iterator[Finding]:
@@ -120,7 +119,8 @@ def concurrency(inspection: Inspection) -> Iterator[Finding]:
             yield Finding("concurrency", reserved.note, remedy, wrong=False)
     elif reserved.needed and not reserved.own and inspection.functions:
         what = f"the functions reserve nothing, and the account has room for {reserved.needed} concurrent executions"
-        remedy = inspection.deploy + (" --parameter ReserveConcurrency=yes" if inspection.stage.choices.stack else "")
+        stacked = inspection.stage.choices.stack
+        remedy = inspection.with_parameter("ReserveConcurrency=yes") if stacked else inspection.deploy
         yield Finding("concurrency", what, remedy, wrong=False)
 
 
@@ -153,6 +153,8 @@ def runtime(inspection: Inspection) -> Iterator[Finding]:
     if old:
         what = f"the functions run on {', '.join(old)}, which AWS deprecates before {RECOMMENDED}"
         remedy = f"in a {RECOMMENDED} environment, run: {inspection.deploy}"
+        if inspection.published:
+            remedy = f"{inspection.deploy}, with the files of the newest release"
         yield Finding("runtime", what, remedy, wrong=False)
     if _elsewhere_packaged(inspection):
         return
@@ -187,13 +189,13 @@ def _packaged_settings(inspection: Inspection) -> Iterator[Finding]:
     memory = inspection.functions.get("evaluate", {}).get("MemorySize", needed)
     if memory < needed:
         what = f"evaluate runs with {memory} MB, and the rate that setup remembers needs {needed}"
-        yield Finding("settings", what, f"{inspection.deploy} --parameter EvaluateMemory={needed}")
+        yield Finding("settings", what, inspection.with_parameter(f"EvaluateMemory={needed}"))
     for name in inspection.functions:
         deployed = inspection.environment(name)
         wrong = sorted(key for key, value in remembered.items() if deployed.get(key) != value)
         if wrong:
             what = f"{name} runs without settings that setup remembers: {', '.join(wrong)}"
-            yield Finding("settings", what, inspection.deploy)
+            yield Finding("settings", what, inspection.repackage)
 
 
 def permissions(inspection: Inspection) -> Iterator[Finding]:
@@ -204,34 +206,22 @@ def permissions(inspection: Inspection) -> Iterator[Finding]:
     state_stream = inspection.environment("enforce").get("STATE_STREAM_ARN", "")
     needed = policies(arns_of(stage, ip_sets, tally_stream=tally_stream, state_stream=state_stream))
     for name in inspection.functions:
-        missing = sorted({action for action, _ in _grants(needed.get(name, NOTHING)) - _allowed(inspection, name)})
+        present = _policies_of(inspection, name)
+        calls = (each for each in calls_of(needed.get(name, NOTHING)) if not each.action.startswith(("logs:", "xray:")))
+        missing = [call for call in calls if not allowed(call, present)]
         if missing:
-            yield Finding("permissions", f"{name} may not call {', '.join(missing)}", inspection.deploy)
+            yield Finding("permissions", f"{name} may not call {described(missing)}", inspection.restore)
 
 
-def _allowed(inspection: Inspection, function: str) -> set[tuple[str, str]]:
-    """Returns the actions and resources that the role of a deployed function allows."""
+def _policies_of(inspection: Inspection, function: str) -> list[Policy]:
+    """Returns the policies in the role of a deployed function."""
     account, role = inspection.account, inspection.functions[function]["Role"].rpartition("/")[2]
-    allowed: set[tuple[str, str]] = set()
     with missing_ok("NoSuchEntity"):
-        for policy in account.list_all("iam", "list_role_policies", "PolicyNames", RoleName=role):
-            document = account.client("iam").get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
-            allowed |= _grants(document)
-    return allowed
-
-
-def _grants(policy: Mapping[str, Any]) -> set[tuple[str, str]]:
-    return {
-        (action, resource)
-        for statement in policy["Statement"]
-        for action in _as_list(statement["Action"])
-        for resource in _as_list(statement["Resource"])
-        if not action.startswith(("logs:", "xray:"))
-    }
-
-
-def _as_list(value: Any) -> list[str]:
-    return list(value) if isinstance(value, list) else [value]
+        return [
+            account.client("iam").get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+            for policy in account.list_all("iam", "list_role_policies", "PolicyNames", RoleName=role)
+        ]
+    return []
 
 
 def source_settings(inspection: Inspection) -> Iterator[Finding]:
@@ -240,7 +230,7 @@ def source_settings(inspection: Inspection) -> Iterator[Finding]:
         existing = source.find(inspection.account) if source.name in inspection.functions else None
         if existing is not None and existing.differences:
             what = f"{source.name} lacks settings: {', '.join(existing.differences)}"
-            yield Finding("event sources", what, inspection.deploy)
+            yield Finding("event sources", what, inspection.restore)
 
 
 def event_sources(inspection: Inspection) -> Iterator[Finding]:
@@ -252,12 +242,12 @@ def event_sources(inspection: Inspection) -> Iterator[Finding]:
             continue
         mappings = sources.get(name, [])
         if not mappings:
-            yield Finding("event sources", f"{name} has no event source", inspection.deploy)
+            yield Finding("event sources", f"{name} has no event source", inspection.restore)
         for mapping in mappings:
             read = mapping["EventSourceArn"]
             if streams.get(name, read) != read:
                 what = f"{name} reads {read}, the stream of a former table: it sees nothing of what is written now"
-                yield Finding("event sources", what, inspection.deploy)
+                yield Finding("event sources", what, inspection.restore)
             parallel = mapping.get("ParallelizationFactor", 1)
             if name == "ingest" and parallel != 1:
                 what = f"ingest reads {parallel} batches of a shard at once: one of them counts, the others are lost"
@@ -312,7 +302,7 @@ def tokens_key(inspection: Inspection) -> Iterator[Finding]:
     named = [{"Key": "Name", "Values": [stage.tokens_parameter]}]
     for parameter in inspection.account.list_all("ssm", "describe_parameters", "Parameters", ParameterFilters=named):
         key = parameter.get("KeyId", KEY)
-        if key.endswith(KEY) or "kms:Decrypt" in {action for action, _ in _allowed(inspection, "authorize")}:
+        if key.endswith(KEY) or allowed_somewhere("kms:Decrypt", _policies_of(inspection, "authorize")):
             continue
         what = f"{stage.tokens_parameter} is encrypted with {key}, which authorize has no permission to use"
         remedy = f"store the tokens under AWS's own key again: {stage.command('token create')} NAME"

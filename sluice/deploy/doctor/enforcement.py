@@ -14,6 +14,7 @@ from chalicelib.core.wording import plural, roughly
 from sluice.deploy.account import missing_ok
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.resources.web_acls import rules_in, web_acl_name
+from sluice.deploy.rule_group import Answers, rules_of
 
 STALE_S = 180
 """Age of the last heartbeat, in seconds, above which the sweep is late: it runs once a minute."""
@@ -95,8 +96,13 @@ def attached(inspection: Inspection) -> Iterator[Finding]:
 
 
 def overridden(inspection: Inspection) -> Iterator[Finding]:
-    """Checks that no web ACL has the rule group count instead of answering."""
+    """Checks that no web ACL has the rule group count instead of answering.
+
+    AWS ignores overrides of rules that the rule group no longer has, and the response watch only counts anyway.
+    """
     stage = inspection.stage
+    present = rules_of(stage.rule_group, stage.ip_sets, Answers(), behind_proxies=stage.choices.behind_proxies)
+    counting = {rule["Name"]: "Count" in rule["Action"] for rule in present}
     for arn in stage.choices.web_acls:
         for rule in rules_in(inspection.account, arn) or ():
             group = rule["Statement"].get("RuleGroupReferenceStatement")
@@ -104,6 +110,11 @@ def overridden(inspection: Inspection) -> Iterator[Finding]:
                 continue
             replaced = {each["Name"]: next(iter(each["ActionToUse"])) for each in group.get("RuleActionOverrides", ())}
             replaced |= {each["Name"]: "Count" for each in group.get("ExcludedRules", ())}
+            replaced = {
+                each: action
+                for each, action in replaced.items()
+                if each in counting and not (counting[each] and action == "Count")
+            }
             all_count = "Count" in rule["OverrideAction"]
             if not (all_count or replaced):
                 continue
@@ -125,7 +136,10 @@ def preceded(inspection: Inspection) -> Iterator[Finding]:
             rules = ", ".join(f"{rule.name} ({rule.effect})" for rule in each.before)
             number = plural(len(each.before), "rule")
             what = f"{number} before {rule_group} may end the evaluation of a request: {rules}"
-            remedy = f"{inspection.setup} --renumber evaluates {rule_group} first, unless their order is intended"
+            remedy = f"{inspection.setup} --renumber evaluates {rule_group} first"
+            if inspection.stage.choices.elsewhere:
+                remedy = f"give {rule_group} the lowest priority in the template of the web ACL"
+            remedy += ", unless their order is intended"
             yield Finding("web ACL", f"in web ACL {each.web_acl}, {what}", remedy, wrong=False)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from chalicelib.core.decisions import Outcome
+from chalicelib.core.tally import LONGEST_RETENTION_S
 from chalicelib.core.wording import plural
 from sluice.deploy.account import missing_ok
 from sluice.deploy.doctor.inspection import METRIC_PERIOD_S, Finding, Inspection
@@ -45,7 +46,7 @@ def readers(inspection: Inspection) -> Iterator[Finding]:
         what = f"{inspection.stage.log_stream} has {shards} shards, but only {reserved} of them are read at once"
         remedy = f"raise the reserved concurrency of ingest to {shards}, then {inspection.deploy}"
         if inspection.stage.choices.stack:
-            remedy = f"{inspection.deploy} --parameter IngestConcurrency={shards}"
+            remedy = inspection.with_parameter(f"IngestConcurrency={shards}")
         yield Finding("lag", what, remedy)
 
 
@@ -89,14 +90,16 @@ def objects(inspection: Inspection) -> Iterator[Finding]:
         return
     sent = inspection.metric("AWS/SQS", "NumberOfMessagesSent", "Sum", over_s=NOTIFIED_S, QueueName=stage.objects_queue)
     if not sent:
-        what = f"{stage.objects_queue} has got no notification about an object for a day"
+        what = f"{stage.objects_queue} has received no notification about an object for a day"
         names = ", ".join(stage.choices.buckets)
         remedy = f"see that objects are written under {names}; if they are, "
-        if stage.choices.notification or stage.choices.event_rules:
+        if stage.choices.elsewhere:
+            remedy += f"compare what notifies the queue with {inspection.setup} --print cloudformation"
+        elif stage.choices.notification or stage.choices.event_rules:
             remedy += f"{inspection.setup} repairs what notifies the queue"
         else:
             remedy += "have your topic or rule send to the queue, or: " + f"{inspection.setup} --notification"
-        yield Finding("objects", what, remedy)
+        yield Finding("objects", what, remedy, wrong=False)
     failed, waiting = (
         inspection.metric("AWS/SQS", name, "Maximum", QueueName=queue) or 0
         for name, queue in (
@@ -155,7 +158,9 @@ def late(inspection: Inspection) -> Iterator[Finding]:
     missed, counted = (inspection.metric("Sluice", name, "Sum", service=service) or 0 for name in ("Late", "Requests"))
     if missed > LATE_SHARE * (missed + counted):
         what = f"{100 * missed / (missed + counted):.0f} % of the requests came too late to count"
-        longer = f"{inspection.setup} --set RETENTION_S=SECONDS, then {inspection.deploy}"
+        longer = inspection.set("RETENTION_S=SECONDS")
+        if inspection.environment("ingest").get("RETENTION_S") == str(LONGEST_RETENTION_S):
+            longer = f"count another log of the site, because none counts after {LONGEST_RETENTION_S // 3600} hours"
         yield Finding("late", what, f"after an outage, wait; if the log is always so late: {longer}")
 
 
@@ -171,7 +176,7 @@ def proxies(inspection: Inspection) -> Iterator[Finding]:
         remedy = (
             f"{trust}, with the networks from which the CDN connects (CloudFront's are the prefix list "
             "com.amazonaws.global.cloudfront.origin-facing); if the site is behind none: "
-            f"{inspection.setup} --set SPARE_PROXIES=no, then {inspection.deploy}"
+            f"{inspection.set('SPARE_PROXIES=no')}"
         )
         yield Finding("proxies", what, remedy)
 

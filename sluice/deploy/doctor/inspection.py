@@ -16,6 +16,7 @@ from sluice.deploy.account import AwsAccount, missing_ok
 from sluice.deploy.deployed import functions_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.web_acls import places
+from sluice.deploy.stack import BY_ITS_OWNER, is_published, repackaging
 from sluice.deploy.stage import Stage
 
 METRIC_PERIOD_S = 900
@@ -95,12 +96,45 @@ class Inspection:
         """The command that repairs what setup created."""
         return self.stage.command("setup")
 
+    @cached_property
+    def published(self) -> bool:
+        """True if the console or another tool has to update the stage's stack, without a checkout."""
+        name = self.stage.choices.stack
+        return bool(name) and is_published(self.account, name)
+
     @property
     def deploy(self) -> str:
         """The command or action that deploys the functions again."""
-        if self.stage.choices.stack:
-            return self.stage.command("stack deploy")
-        return self.stage.command("deploy")
+        if self.published:
+            return f"update stack {self.stage.choices.stack} {BY_ITS_OWNER}"
+        return self.stage.command("stack deploy" if self.stage.choices.stack else "deploy")
+
+    @property
+    def drift_remedy(self) -> str:
+        """The action that makes a stack's resources again as its template has them."""
+        stack = self.stage.choices.stack
+        return f"in the CloudFormation console, create a drift-aware change set of stack {stack}, and execute it"
+
+    @property
+    def restore(self) -> str:
+        """The command or action that restores what a deployment makes, also if someone has changed it by hand.
+
+        An update of a stack compares templates, not resources.
+        """
+        if not self.stage.choices.stack:
+            return self.deploy
+        return f"{self.deploy}; if that changes nothing: {self.drift_remedy}"
+
+    @property
+    def repackage(self) -> str:
+        """The command or action by which the functions get the settings that setup remembers."""
+        return repackaging(self.stage.choices.stack) if self.published else self.deploy
+
+    def with_parameter(self, parameter: str) -> str:
+        """Returns the command or action that sets a parameter of the stage's stack."""
+        if self.published:
+            return f"update stack {self.stage.choices.stack} with {parameter} {BY_ITS_OWNER}"
+        return f"{self.deploy} --parameter {parameter}"
 
     def change(self, option: str, parameter: str, *, of_functions: bool = False) -> str:
         """Returns the command that makes a choice: an option of setup, or a parameter of the stage's stack.
@@ -108,8 +142,12 @@ class Inspection:
         With ``of_functions``, the functions have to be deployed again before they know of it.
         """
         if self.stage.choices.stack:
-            return f"{self.deploy} --parameter {parameter}"
+            return self.with_parameter(parameter)
         return f"{self.setup} {option}" + (f", then {self.deploy}" if of_functions else "")
+
+    def set(self, setting: str) -> str:
+        """Returns the command that gives the functions a setting which is no parameter of a stack."""
+        return f"{self.setup} --set {setting}, then {self.repackage}"
 
     def log_group(self, function: str) -> str:
         return f"the log group {self.stage.log_group(function)}"

@@ -25,7 +25,7 @@ from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item
 from sluice.commands.setup import STACK_OWNS
 from sluice.deploy.doctor.checks import CHECKS, inspect
-from sluice.deploy.doctor.deployment import alarms, of_stack, settings, throttled
+from sluice.deploy.doctor.deployment import alarms, event_sources, of_stack, settings, throttled
 from sluice.deploy.doctor.enforcement import associated
 from sluice.deploy.doctor.flow import records
 from sluice.deploy.doctor.inspection import Finding, Inspection
@@ -34,6 +34,7 @@ from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.event_sources import configured_sources
 from tests.support.deploy.account import NOW, REGION, RULES, THEIRS, World
 from tests.support.deploy.additions import TEMPLATE
+from tests.support.deploy.cloud_formation import FakeStack
 from tests.support.deploy.front import run_no_functions
 
 BLOCKING = RULES.replace('action = "count"', 'action = "block"', 1)
@@ -299,6 +300,11 @@ def come_late(deployed: DeployedStage) -> None:
     deployed.report("Sluice", "Late", 1000, service="sluice-prod")
 
 
+def come_late_with_the_longest_retention(deployed: DeployedStage) -> None:
+    come_late(deployed)
+    reconfigure(deployed, RETENTION_S="93600")
+
+
 def override(deployed: DeployedStage, **changes: Any) -> None:
     """Changes Sluice's rule in the web ACL by hand."""
     waf, (arn,) = deployed.account.client("wafv2"), deployed.stage.choices.web_acls
@@ -381,6 +387,11 @@ def override(deployed: DeployedStage, **changes: Any) -> None:
         ),
         pytest.param(come_late, [("late", "17 % of the requests came too late", "--set RETENTION_S=")], id="late"),
         pytest.param(
+            come_late_with_the_longest_retention,
+            [("settings", "RETENTION_S", "sluice deploy"), ("late", "17 %", "none counts after 26 hours")],
+            id="late with the longest retention",
+        ),
+        pytest.param(
             lambda deployed: override(deployed, OverrideAction={"Count": {}}),
             [("web ACL", "in web ACL edge, sluice-prod is overridden to Count", "sluice detach --stage prod")],
             id="a rule group that only counts",
@@ -392,6 +403,19 @@ def override(deployed: DeployedStage, **changes: Any) -> None:
             ),
             [("web ACL", "sluice-prod has overrides: sluice-prod-ipv4 (Count)", "sluice setup --stage prod")],
             id="a rule of the group that only counts",
+        ),
+        pytest.param(
+            lambda deployed: override(
+                deployed,
+                group={
+                    "RuleActionOverrides": [
+                        {"Name": name, "ActionToUse": {"Count": {}}}
+                        for name in ("sluice-prod-former", "sluice-prod-watch")
+                    ]
+                },
+            ),
+            [],
+            id="overrides that change nothing",
         ),
         pytest.param(
             drop_field,
@@ -540,8 +564,13 @@ def test_each_problem_is_reported_with_its_remedy_and_nothing_else(
         assert remedy in finding.remedy
 
 
-@pytest.mark.parametrize("stack", ["", "sluice-prod"])
-def test_every_remedy_is_accepted_by_the_stage_that_it_is_for(deployed: DeployedStage, stack: str) -> None:
+@pytest.mark.parametrize(("stack", "published"), [("", False), ("sluice-prod", False), ("sluice-prod", True)])
+def test_every_remedy_is_accepted_by_the_stage_that_it_is_for(
+    deployed: DeployedStage, stack: str, *, published: bool
+) -> None:
+    if published:
+        parameters = {"CodeBucket": "packages-of-ops"}
+        deployed.world.front.cloud_formation.stacks.append(FakeStack(stack, "id", "CREATE_COMPLETE", {}, parameters))
     choices = replace(deployed.stage.choices, stack=stack, shards=2)
     for damage in (refuse_lines, sample, drop_field, expire_tokens_now, flood, weaken, parallelise, forget_source):
         damage(deployed)
@@ -563,7 +592,11 @@ def test_every_remedy_is_accepted_by_the_stage_that_it_is_for(deployed: Deployed
         else:
             assert not command.startswith("stack"), command
         assert set(re.findall(r"--parameter (\w+)", command)) <= TEMPLATE["Parameters"].keys()
-    assert any("--parameter Shards=4" in remedy for remedy in remedies) == bool(stack)
+    assert any("--parameter Shards=4" in remedy for remedy in remedies) == (bool(stack) and not published)
+    if published:
+        assert not [remedy for remedy in remedies if "sluice stack deploy" in remedy]
+        where = "in the CloudFormation console, or with the tool that deploys it"
+        assert f"update stack sluice-prod with Shards=4 {where}" in remedies
     assert any("--set TRUSTED_PROXIES" in remedy for remedy in remedies) == (not stack)
 
 
@@ -617,6 +650,10 @@ def test_settings_that_the_functions_of_a_stack_lack_are_reported(deployed: Depl
     found = list(settings(deployed.inspection()))
     assert len(found) == len(deployed.inspection().functions) - 1
     assert {finding.remedy for finding in found} == {"sluice stack deploy --stage prod --region us-east-1"}
+    released = FakeStack("s", "id", "CREATE_COMPLETE", {}, {"CodeBucket": "packages-of-ops"})
+    deployed.world.front.cloud_formation.stacks.append(released)
+    first, *_ = settings(deployed.inspection())
+    assert first.remedy.startswith("add them to the environment_variables of stage dev in .chalice/config.json")
     assert "enforce runs without settings that setup remembers: LATENESS_S" in [finding.what for finding in found]
 
 
@@ -628,6 +665,30 @@ def test_a_stack_with_too_little_memory_for_the_chosen_rate_is_reported(deployed
     assert finding.remedy.endswith(
         f"sluice stack deploy --stage prod --region us-east-1 --parameter EvaluateMemory={choices.evaluator_mb}"
     )
+
+
+def test_what_an_update_of_a_stack_overlooks_is_restored_by_a_drift_aware_change_set(deployed: DeployedStage) -> None:
+    deployed.stage = replace(deployed.stage, choices=replace(deployed.stage.choices, stack="s"))
+    forget_source(deployed)
+    (finding,) = [each for each in event_sources(deployed.inspection()) if "has no event source" in each.what]
+    assert finding.remedy == (
+        "sluice stack deploy --stage prod --region us-east-1; if that changes nothing: in the CloudFormation console, "
+        "create a drift-aware change set of stack s, and execute it"
+    )
+
+
+def test_a_role_that_lacks_a_kind_of_record_is_reported(deployed: DeployedStage) -> None:
+    """As after an upgrade of the functions without the policies: the actions are the same."""
+    iam, role = deployed.account.client("iam"), "sluice-prod-sweep"
+    policy = iam.get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]
+    for statement in policy["Statement"]:
+        for condition in statement.get("Condition", {}).values():
+            keys = condition["dynamodb:LeadingKeys"]
+            condition["dynamodb:LeadingKeys"] = [key for key in keys if not key.startswith("feed")]
+    iam.put_role_policy(RoleName=role, PolicyName=role, PolicyDocument=json.dumps(policy))
+    (finding,) = deployed.findings()
+    assert finding.check == "permissions"
+    assert "sweep may not call dynamodb:BatchGetItem (feed, feed-networks)" in finding.what
 
 
 def test_a_provisioned_stream_that_rejects_lines_needs_twice_the_shards(deployed: DeployedStage) -> None:

@@ -408,11 +408,22 @@ def test_the_doctor_finds_nothing_wrong_with_queues_that_are_empty(world: World,
     assert list(objects(inspection(world, stage))) == []
 
 
-@pytest.mark.parametrize(("notification", "remedy"), [(True, "repairs what notifies"), (False, "--notification")])
-def test_the_doctor_finds_a_queue_that_got_nothing_for_a_day(world: World, notification: bool, remedy: str) -> None:
-    stage = world.stage(sources=(), buckets=("site-logs/AWSLogs/",), notification=notification)
+@pytest.mark.parametrize(
+    ("choices", "remedy"),
+    [
+        ({}, "sluice setup --stage prod --region us-east-1 repairs what notifies the queue"),
+        ({"notification": False}, "--notification"),
+        ({"elsewhere": True}, "compare what notifies the queue with sluice setup"),
+    ],
+)
+def test_the_doctor_notes_a_queue_that_received_nothing_for_a_day(
+    world: World, choices: dict[str, bool], remedy: str
+) -> None:
+    """A bucket may be quiet, so nothing need be wrong."""
+    stage = world.stage(sources=(), buckets=("site-logs/AWSLogs/",), **choices)
     (finding,) = objects(inspection(world, stage))
-    assert finding.what == "sluice-prod-objects has got no notification about an object for a day"
+    assert finding.what == "sluice-prod-objects has received no notification about an object for a day"
+    assert not finding.wrong
     assert "objects are written under site-logs/AWSLogs/" in finding.remedy
     assert remedy in finding.remedy
 

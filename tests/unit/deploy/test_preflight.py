@@ -128,3 +128,12 @@ def test_what_the_functions_have_reserved_already_counts_as_available(deployable
     deploy_functions(deployable, stage)
     deployable.front.concurrency = 1000 - RESERVED
     assert reservations(stage, deployable.account, deployable.project).available == 1000
+    # A stack gives the function of the API another name.
+    client = deployable.account.client("lambda")
+    former = client.get_function(FunctionName="sluice-prod")["Configuration"]
+    client.delete_function(FunctionName="sluice-prod")
+    kept = {key: former[key] for key in ("Role", "Handler", "Runtime", "Architectures")}
+    client.create_function(FunctionName="sluice-prod-api_handler", Code={"ZipFile": b"PK\x05\x06" + bytes(18)}, **kept)
+    assert reservations(stage, deployable.account, deployable.project).own == RESERVED - 5
+    client.put_function_concurrency(FunctionName="sluice-prod-api_handler", ReservedConcurrentExecutions=5)
+    assert reservations(stage, deployable.account, deployable.project).own == RESERVED

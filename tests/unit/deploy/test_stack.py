@@ -4,10 +4,13 @@ import json
 import re
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from sluice.cli import main
 from sluice.deploy.account import AwsError
 from sluice.deploy.chalice_deployer import Messages
 from sluice.deploy.resources.parameters import remembered
@@ -335,6 +338,24 @@ def test_the_functions_of_a_stack_get_the_settings_that_setup_remembers(deployed
     (memory,) = re.findall(r"Next:  sluice stack deploy .* --parameter EvaluateMemory=(\d+)\n", faster)
     assert run("stack deploy", "--yes", "--parameter", f"EvaluateMemory={memory}").exit_code == 0
     assert 1769 < int(parameters(deployed)["EvaluateMemory"]) <= 10_240
+    # As the template of a release does, which the console or another tool deploys.
+    parameters(deployed)["CodeBucket"] = "packages-of-ops"
+    elsewhere = run("setup", "--yes", "--requests-per-second", "300000", "--set", "LATENESS_S=130").output
+    assert (
+        "Next:  to give the functions their settings, add them to the environment_variables of stage dev" in elsewhere
+    )
+    assert re.search(
+        r"Next:  update stack sluice-prod with EvaluateMemory=\d+, in the CloudFormation console", elsewhere
+    )
+    assert "sluice stack deploy" not in elsewhere
+
+
+def test_a_checkout_without_the_stage_that_is_packaged_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".chalice").mkdir()
+    (tmp_path / ".chalice/config.json").write_text('{"stages": {"prod": {}}}')
+    done = CliRunner().invoke(main, ["stack", "package", str(tmp_path / "dist"), "--project", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "config.json has no stage 'dev', from which the stack is packaged: restore it" in done.stderr
 
 
 @pytest.mark.parametrize(
