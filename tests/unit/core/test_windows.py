@@ -422,6 +422,23 @@ def test_a_client_over_the_limit_only_with_counts_of_both_the_former_and_the_pre
     assert [offence.count for offence in view.offences(suspects, *batches[-1][1:])] == [9]
 
 
+@pytest.mark.parametrize("slots_of_each", [1, 3], ids=["one slot each", "three slots each"])
+@pytest.mark.parametrize("clients", [2, 10])
+def test_the_halves_of_a_tally_have_equally_many_entries(clients: int, slots_of_each: int) -> None:
+    rules = RuleSet((rule("r", 10),))
+    times = [1000 * slot for slot in range(slots_of_each)]
+    tally = tally_of({bytes([number] * 4): times for number in range(clients)}, rules)
+    assert [sum(part.entries for part in half) for half in split(tally)] == [clients * slots_of_each // 2] * 2
+
+
+def test_one_client_at_one_moment_cannot_be_split() -> None:
+    rules = RuleSet((rule("r", 10),))
+    with pytest.raises(BadTally, match="^a tally of one client at one moment cannot be split$"):
+        split(tally_of({b"aaaa": [5, 6]}, rules))
+    first, second = split(tally_of({b"aaaa": [5, 1005]}, rules))
+    assert [part.slots() for part in (*first, *second)] == [[0], [1]]
+
+
 def test_later_merges_do_not_change_an_earlier_tally() -> None:
     rules = RuleSet((rule("r", 10),))
     view, tally = view_for(rules), tally_of({b"aaaa": [5]}, rules)
@@ -429,6 +446,15 @@ def test_later_merges_do_not_change_an_earlier_tally() -> None:
         view.merge(tally, 5, 5)
     assert tally == tally_of({b"aaaa": [5]}, rules)
     assert view.slots(Source.CLOUDFRONT, rules.rules[0], b"aaaa") == {0: 3}
+
+
+def test_a_full_view_drops_no_more_clients_than_it_must_the_furthest_below_their_limit_first() -> None:
+    rules = RuleSet((rule("r", 10, limit=9),))
+    view = view_for(rules, most_entries=40)
+    clients = [bytes([number] * 4) for number in range(41)]
+    requests = [1] * 6 + [2] * 5 + [3] * 30
+    merge(view, {client: [0] * number for client, number in zip(clients, requests, strict=True)})
+    assert sorted(dict(view.clients(Source.CLOUDFRONT, rules.rules[0]))) == clients[11:], "three quarters of 40"
 
 
 def test_a_full_view_drops_the_clients_furthest_below_their_limit() -> None:
