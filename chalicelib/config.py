@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from chalicelib.core.addresses import NetworkSet, parse_network
+from chalicelib.core.addresses import NetworkSet, parse_network, span_of
 from chalicelib.core.checks import ValueCheck, one_of, pattern, whole
 from chalicelib.core.decisions import PROPAGATION_S
 from chalicelib.core.durations import DAY_S
@@ -124,6 +124,23 @@ def _softer_ip_sets() -> Any:
     about = "WAF IP sets of the responses other than block; a response without any cannot be used"
     accepted = f"response/family/name/id, separated by commas; responses: {', '.join(SOFTER)}; families: v4, v6"
     return _setting("", about, accepted, read)
+
+
+INSIDE = NetworkSet(
+    map(
+        parse_network,
+        ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
+    )
+)
+"""Networks whose addresses no connection from outside has."""
+
+
+def _public_networks(text: str) -> tuple[str, ...]:
+    networks = [parse_network(part) for part in text.split(",") if part.strip()]
+    for network in networks:
+        if INSIDE.covers(span_of(str(network))):
+            raise ValueError(f"{network} is private: API Gateway sees the public address of a caller")
+    return tuple(map(str, networks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +271,12 @@ class Config:
         "optional",
         "required",
     )
+    api_networks: tuple[str, ...] = _setting(
+        "",
+        "Networks from which API Gateway accepts calls of the admin API and the page; from everywhere if empty",
+        "public networks, separated by commas",
+        _public_networks,
+    )
     tokens_parameter: str = _name("/sluice/tokens", "SSM parameter with the tokens' hashes", "a parameter name")
     tokens_file: str = _setting("", "File with the tokens' hashes, instead of the parameter", "a path")
     cors_origin: str = _text(
@@ -315,4 +338,8 @@ def read_config(environment: Mapping[str, str]) -> Config:
             raise ConfigError(f"{variable} repeats {ip_set.name}/{ip_set.id}")
     if config.trusted_proxies and "x-forwarded-for" not in config.cloudfront_fields:
         raise ConfigError("TRUSTED_PROXIES is set: CLOUDFRONT_FIELDS must name x-forwarded-for")
+    if config.api_networks and config.admin_auth == "iam":
+        raise ConfigError(
+            "API_NETWORKS is set: ADMIN_AUTH must be token; IAM policies can require aws:SourceIp instead"
+        )
     return config

@@ -77,6 +77,7 @@ STACK_OWNS: tuple[tuple[str, str, Callable[[Choices], object]], ...] = (
     ("--alarms, --alarm-email", "AlarmEmail", lambda choices: (choices.alarms, choices.alarm_emails)),
     ("--monthly-budget", "MonthlyBudget", lambda choices: choices.monthly_budget),
     ("--set EVENT_BUS", "EventBus", lambda choices: choices.settings.get("EVENT_BUS")),
+    ("--set API_NETWORKS", "ApiNetworks", lambda choices: choices.settings.get("API_NETWORKS")),
 )
 """Options, the parameters of the stack for the same purpose, and the choices that both determine."""
 
@@ -674,6 +675,13 @@ def _next_steps(console: Console, stage: Stage, project: Project, *, set_anew: b
             console.print(f"       which gives the functions their {gets}")
         console.print(f"\nThen:  {stage.command('doctor')}")
         return
+    if stage.choices.api_networks:
+        console.print(
+            f"\nThe admin API and the page will accept calls from {', '.join(stage.choices.api_networks)} alone,\n"
+            f"which has to include your own public address. Undo:  {stage.command('setup')} --set API_NETWORKS=\n"
+            f"                                      {stage.command('deploy')}",
+            soft_wrap=True,
+        )
     runtime = runtime_of_chalice()
     advice = "" if runtime == RECOMMENDED else f" (run it with {RECOMMENDED} instead, if you can)"
     console.print(

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from chalicelib.config import ConfigError, read_config
 from sluice.commands.shared.deployment import (
     carry_out,
     choices_of,
@@ -103,6 +104,7 @@ def deploy(
     if unknown:
         known = ", ".join(sorted(built.template["Parameters"].keys() - {"Stage"}))
         raise Refusal(f"parameter {unknown[0]}: the template has no parameter of this name; it has {known}")
+    _check_access({**values, **parameters}.get("ApiNetworks", ""), settings)
     desired = _stage(stage, account, {**_defaults(built.template), **values, **parameters}["WafScope"], values)
     chosen, reserved = {"Stage": stage, **parameters}, reservations(desired, account, project)
     if not reserved.fit and not values:
@@ -234,6 +236,15 @@ def _stack_of(stage: str, choices: Choices | None, name: str | None) -> str:
     if name not in (None, choices.stack):
         raise Refusal(f"--stack-name {name}: stage {stage} has the stack {choices.stack}")
     return choices.stack
+
+
+def _check_access(networks: str, settings: Mapping[str, str]) -> None:
+    """Raises Refusal for networks of the admin API that the functions, or the policy of the API, could not use."""
+    used = {name: settings[name] for name in ("ADMIN_AUTH",) if name in settings}
+    try:
+        read_config({**used, "API_NETWORKS": networks})
+    except ConfigError as exc:
+        raise Refusal(f"parameter ApiNetworks: {exc}") from exc
 
 
 def _stage(name: str, account: AwsAccount, scope: str, before: Mapping[str, str]) -> Stage:

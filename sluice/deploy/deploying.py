@@ -14,6 +14,7 @@ from sluice.deploy.chalice_record import write_record
 from sluice.deploy.deployed import Deployed, event_sources_of, functions_of, lambda_name, look_up
 from sluice.deploy.plan import Step, to_set_up
 from sluice.deploy.resource import Resource
+from sluice.deploy.resources.api_access import ApiAccess
 from sluice.deploy.resources.api_throttle import ApiThrottle
 from sluice.deploy.resources.chalice_config import ChaliceStage, Project
 from sluice.deploy.resources.event_sources import configured_sources
@@ -63,7 +64,7 @@ def deploy(
     finally:
         # Also after an interruption: 'chalice deploy' can then continue as well.
         deployed = _recorded(stage, account, project, sources) or deployed
-    ensure(*configured_sources(stage), ApiThrottle(stage, stage.prefix))
+    ensure(*configured_sources(stage), ApiThrottle(stage, stage.prefix), ApiAccess(stage, stage.prefix))
     return deployed
 
 

@@ -20,7 +20,7 @@ LARGEST = 6144
 """Most characters of a managed policy, not counting white space (IAM User Guide, "IAM and AWS STS quotas")."""
 
 ACTIONS: Mapping[str, Sequence[str]] = {
-    "apigateway": ("DELETE", "GET", "PATCH", "POST", "PUT"),
+    "apigateway": ("DELETE", "GET", "PATCH", "POST", "PUT", "UpdateRestApiPolicy"),
     "budgets": ("ListTagsForResource", "ModifyBudget", "TagResource", "ViewBudget"),
     "cloudformation": (
         *("ContinueUpdateRollback", "CreateChangeSet", "DeleteChangeSet", "DeleteStack", "DescribeChangeSet"),

@@ -51,7 +51,7 @@ STACK_CHOICES = (
 )
 """Choices that the parameters of a stack make; setup makes the others."""
 
-STACK_SETTINGS = ("TRUSTED_PROXIES", "EVENT_BUS")
+STACK_SETTINGS = ("TRUSTED_PROXIES", "EVENT_BUS", "API_NETWORKS")
 """Settings that the parameters of a stack determine."""
 
 ADDRESS = r"[^@\s]{1,64}@[^@\s]{1,255}"
@@ -236,6 +236,11 @@ class Choices:
     def behind_proxies(self) -> bool:
         """True if clients are counted by the address that a trusted proxy forwards."""
         return bool(self.settings.get("TRUSTED_PROXIES", "").strip(" ,"))
+
+    @property
+    def api_networks(self) -> tuple[str, ...]:
+        """Networks from which the admin API accepts calls; none if from everywhere."""
+        return read_config({"API_NETWORKS": self.settings.get("API_NETWORKS", "")}).api_networks
 
     @property
     def packaged_settings(self) -> dict[str, str]:

@@ -28,6 +28,7 @@ from chalicelib.core.state.records import Control
 from chalicelib.pipeline.followed_blocks import REREAD_S
 from sluice.cli import main
 from sluice.deploy.account import connect
+from sluice.deploy.api_policy import api_policy
 from sluice.deploy.packaging import located, package
 from sluice.deploy.policies import STACK, policies
 from sluice.deploy.resources.chalice_config import Project
@@ -398,3 +399,13 @@ def test_setup_can_read_the_choices_of_the_stack(sam: Template) -> None:
     assert (read.fields, read.shards, read.sample_rate) == (("timestamp", "c-ip"), 2, 50)
     assert (read.responses, read.behind_proxies, read.stack) == ((Response.SLOW,), True, "AWS::StackName")
     assert read.settings["EVENT_BUS"] == "ops"
+
+
+def test_a_parameter_restricts_the_callers_of_the_admin_api(sam: Template) -> None:
+    policy = sam["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]["x-amazon-apigateway-policy"]
+    restricted = Stack(sam, {"ApiNetworks": "198.51.100.0/24,2001:db8::/48"})
+    assert restricted.value(policy) == api_policy(["198.51.100.0/24", "2001:db8::/48"])
+    assert policy["Fn::If"][0] == "ApiRestricted"
+    assert policy["Fn::If"][2] == {"Ref": "AWS::NoValue"}
+    choices = restricted.value(sam["Resources"]["Choices"]["Properties"]["Value"])
+    assert Choices.from_json(choices).api_networks == ("198.51.100.0/24", "2001:db8::/48")

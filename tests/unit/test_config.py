@@ -80,6 +80,8 @@ def test_an_offence_is_stale_after_the_retention_unless_another_time_is_set(
         ("CLOUDFRONT_FIELDS", "timestamp,c-ip,client"),
         ("TRUSTED_PROXIES", "192.0.2.1/24"),
         ("TRUSTED_PROXIES", "example.com"),
+        ("API_NETWORKS", "198.51.100.1/24"),
+        ("API_NETWORKS", "8.8.8.0/24,10.0.0.0/8"),
         ("SAMPLE_RATE", "0"),
         ("SAMPLE_RATE", "101"),
         ("SAMPLE_RATE", "50%"),
@@ -119,6 +121,11 @@ def test_the_pace_of_breakers_is_also_read_under_its_former_name() -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
+        pytest.param(
+            {"API_NETWORKS": "8.8.8.0/24", "ADMIN_AUTH": "iam"},
+            "API_NETWORKS is set: ADMIN_AUTH must be token; IAM policies can require aws:SourceIp instead",
+            id="networks with IAM",
+        ),
         pytest.param(
             {"TRUSTED_PROXIES": "192.0.2.1", "CLOUDFRONT_FIELDS": "timestamp,c-ip"},
             "TRUSTED_PROXIES is set: CLOUDFRONT_FIELDS must name x-forwarded-for",

@@ -7,6 +7,7 @@ from chalicelib.core.tokens import TokensError, load_tokens
 from chalicelib.core.wording import plural
 from chalicelib.edges.tokens import KEY
 from sluice.deploy.account import missing_ok
+from sluice.deploy.api_policy import admitted
 from sluice.deploy.apply import survey
 from sluice.deploy.deployed import READERS, apis_of, look_up_sources
 from sluice.deploy.doctor.grants import allowed, allowed_somewhere, calls_of, described
@@ -15,6 +16,7 @@ from sluice.deploy.plan import StepAction, to_set_up
 from sluice.deploy.policies import Policy, arns_of, deployed_functions, policies
 from sluice.deploy.preflight import reservations
 from sluice.deploy.resources import resources_of
+from sluice.deploy.resources.api_access import described
 from sluice.deploy.resources.api_throttle import is_throttled
 from sluice.deploy.resources.cloudfront import LogConfig
 from sluice.deploy.resources.event_sources import configured_sources
@@ -101,6 +103,11 @@ def api(inspection: Inspection) -> Iterator[Finding]:
         yield Finding("API", what, f"aws apigateway delete-rest-api --rest-api-id {other}")
     if not is_throttled(used, account):
         yield Finding("API", "the admin API has no throttle", inspection.deploy)
+    wanted, found = set(stage.choices.api_networks), admitted(described(used, account))
+    if wanted != found:
+        whom = f"from {', '.join(sorted(found))} alone" if found else "from everywhere"
+        chosen = f"API_NETWORKS is {', '.join(sorted(wanted))}" if wanted else "API_NETWORKS is empty"
+        yield Finding("API", f"the admin API accepts calls {whom}, but {chosen}", inspection.deploy)
 
 
 def _elsewhere_packaged(inspection: Inspection) -> bool:

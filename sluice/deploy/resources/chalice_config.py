@@ -11,6 +11,7 @@ from chalicelib.core.ipsets import SetGroup
 from chalicelib.core.refusals import REFUSAL_STATUS
 from chalicelib.core.responses import Response
 from sluice.deploy.account import AwsAccount
+from sluice.deploy.api_policy import api_policy
 from sluice.deploy.policies import FUNCTIONS, Policy, arns_of, file_name, policies, write
 from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.tables import stream_of
@@ -18,6 +19,9 @@ from sluice.deploy.resources.waf import ip_sets_of
 from sluice.deploy.stage import Refusal, Stage
 
 ChaliceConfig = dict[str, Any]
+
+ACCESS = "api"
+"""Name of the file with the policy of the admin API, among those of functions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,9 @@ class Project:
         temporary.replace(self.config_file)
 
     def policies(self, stage: str) -> dict[str, Policy]:
-        """Returns the content of the stage's policy files, by function."""
-        files = {function: self.chalice / file_name(function, stage) for function in FUNCTIONS}
-        return {function: json.loads(file.read_text()) for function, file in files.items() if file.exists()}
+        """Returns the content of the stage's policy files, by function, and of that of the API."""
+        files = {name: self.chalice / file_name(name, stage) for name in (*FUNCTIONS, ACCESS)}
+        return {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
 
     def remove_policies(self, stage: str) -> None:
         for function in self.policies(stage):
@@ -122,11 +126,14 @@ class ChaliceStage(Resource):
         reserved = self.project.config().get("lambda_functions", {}).get("ingest", {}).get("reserved_concurrency", 0)
         if reserved and self.stage.choices.shards > reserved:
             functions["ingest"]["reserved_concurrency"] = self.stage.choices.shards
-        settings = {
+        settings: ChaliceConfig = {
             "environment_variables": environment(self.stage, pairs, **streams),
             "lambda_functions": functions,
             "tags": self.stage.tags,
         }
+        if self.stage.choices.api_networks:
+            settings["api_gateway_policy_file"] = file_name(ACCESS, self.name)
+            allowed[ACCESS] = api_policy(self.stage.choices.api_networks)
         return settings, allowed
 
 

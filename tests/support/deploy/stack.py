@@ -63,6 +63,7 @@ _FUNCTIONS: dict[str, Any] = {
     "Fn::If": Stack._if,
     "Fn::Sub": Stack._sub,
     "Fn::Join": Stack._join,
+    "Fn::Split": lambda stack, argument: stack.value(argument[1]).split(argument[0]),
     "Fn::GetAtt": lambda _, argument: ".".join(argument),
     "Fn::Equals": lambda stack, argument: stack.value(argument[0]) == stack.value(argument[1]),
     "Fn::Not": lambda stack, argument: not stack.value(argument[0]),

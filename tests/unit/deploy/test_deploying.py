@@ -9,6 +9,7 @@ import yaml  # type: ignore[import-untyped]
 from moto.awslambda.models import lambda_backends
 
 from sluice.deploy.account import AwsError
+from sluice.deploy.api_policy import api_policy
 from sluice.deploy.apply import survey
 from sluice.deploy.chalice_deployer import run_chalice
 from sluice.deploy.chalice_record import record_file
@@ -240,3 +241,27 @@ def test_the_api_gets_the_throttle_that_a_stack_has_and_keeps_that_of_an_operato
     existing = ApiThrottle(stage, "api").find(deployable.account)
     assert existing is not None
     assert existing.differences == []
+
+
+def test_the_api_accepts_calls_from_the_chosen_networks_alone_and_from_everywhere_again(
+    deployable: World, stage: Stage
+) -> None:
+    def policy() -> dict[str, Any] | None:
+        (api,) = look_up(stage, deployable.account).apis
+        found = client.get_rest_api(restApiId=api).get("policy")
+        return json.loads(found) if found else None
+
+    client = deployable.account.client("apigateway")
+    deploy_functions(deployable, stage)
+    assert policy() is None
+    networks = ["8.8.8.0/24", "2001:4860::/32"]
+    restricted = replace(stage, choices=replace(stage.choices, settings={"API_NETWORKS": ",".join(networks)}))
+    deploy_functions(deployable, restricted)
+    assert policy() == api_policy(networks)
+    written = deployable.project.stage("prod") or {}
+    # Chalice's own deployments set the same.
+    assert json.loads((deployable.project.chalice / written["api_gateway_policy_file"]).read_text()) == policy()
+    deploy_functions(deployable, stage)
+    assert policy() == api_policy([])
+    assert "api_gateway_policy_file" not in (deployable.project.stage("prod") or {})
+    assert not (deployable.project.chalice / written["api_gateway_policy_file"]).exists()

@@ -24,6 +24,7 @@ from chalicelib.core.tokens import SECRET_BYTES, Role, dump_tokens, issue
 from chalicelib.edges.state_table import StateTable
 from chalicelib.ports import Item
 from sluice.commands.setup import STACK_OWNS
+from sluice.deploy.api_policy import api_policy
 from sluice.deploy.doctor.checks import CHECKS, inspect
 from sluice.deploy.doctor.deployment import alarms, event_sources, of_stack, settings, throttled
 from sluice.deploy.doctor.enforcement import associated
@@ -160,6 +161,15 @@ def replace_api(deployed: DeployedStage) -> None:
     """As a deployment by Chalice does that has lost its record."""
     remove_api(deployed)
     deployed.create_api()
+
+
+def restrict_api(deployed: DeployedStage) -> None:
+    """As a deployment does with another setting."""
+    client = deployed.account.client("apigateway")
+    (api,) = client.get_rest_apis()["items"]
+    policy = json.dumps(api_policy(["8.8.8.0/24"]))
+    operations = [{"op": "replace", "path": "/policy", "value": policy.replace('"', '\\"')}]
+    client.update_rest_api(restApiId=api["id"], patchOperations=operations)
 
 
 def interrupt_an_upgrade(deployed: DeployedStage) -> None:
@@ -486,6 +496,11 @@ def override(deployed: DeployedStage, **changes: Any) -> None:
             lambda deployed: deployed.create_api(served=False),
             [("API", "invokes the functions as well as", "aws apigateway delete-rest-api --rest-api-id")],
             id="a second API",
+        ),
+        pytest.param(
+            restrict_api,
+            [("API", "accepts calls from 8.8.8.0/24 alone, but API_NETWORKS is empty", "sluice deploy")],
+            id="an API with another policy",
         ),
         pytest.param(
             interrupt_an_upgrade,

@@ -217,6 +217,10 @@ def test_a_stack_of_others_and_a_stage_without_a_stack_are_refused(deployable: W
         (["--parameter", "Shard=2"], "parameter Shard: the template has no parameter of this name; it has AlarmEmail"),
         (["--parameter", "Stage=x"], "--stage determines it"),
         (["--parameter", "WafScope=GLOBAL"], "parameter WafScope: 'GLOBAL' is neither CLOUDFRONT nor REGIONAL"),
+        (
+            ["--parameter", "ApiNetworks=10.0.0.0/8"],
+            "parameter ApiNetworks: API_NETWORKS='10.0.0.0/8': expected",
+        ),
         (["--parameter", "x"], "'x' is not of the form NAME=VALUE"),
     ],
 )
