@@ -20,7 +20,7 @@ WHEELS := .cache/wheels/.arm64-$(notdir $(PYTHON))
 DOCS := .cache/docs/.ready
 RIVALS := .cache/rivals/.ready
 AUDIT := .cache/audit/.ready
-TOOLS = $(READY) $(DYNAMODB) $(KINESIS) $(AXE) $(LINT) $(AWS) $(WHEELS) $(CHROMIUM)
+TOOLS = $(READY) $(DYNAMODB) $(KINESIS) $(AXE) $(LINT) $(AWS) $(WHEELS) $(CHROMIUM) $(DOCS) $(AUDIT)
 # One worker for each processor; whoever is done takes tests from the others.
 PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
 # Folders and files without a fast test, which would take seconds to import.

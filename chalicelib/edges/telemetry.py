@@ -1,8 +1,8 @@
 """Reports as logs and metrics, once per invocation, in CloudWatch's embedded metric format.
 
-A count of zero is left out, because logs are charged by length, and alarms treat a missing count as zero. Counts that
-alarms compare over several periods, or with others, are always written, and so is the state that the sweep reports:
-CloudWatch fills a gap between two values of an alarm with an older value.
+A zero is left out: logs are charged by length, metrics by the hour, and alarms take a missing value for zero.
+They may stay as they are for some minutes then, because CloudWatch first looks for values in earlier periods.
+``Requests`` is always written, because an alarm compares ``Malformed`` with it, and so are delays and sizes.
 """
 
 from collections.abc import Sequence
@@ -52,6 +52,11 @@ class PowertoolsTelemetry:
         if number:
             self._metrics.add_metric(name, unit, number)
 
+    def _flush(self) -> None:
+        """Writes the metrics, if there are any."""
+        if self._metrics.metric_set:
+            self._metrics.flush_metrics()
+
     def ingested(self, report: IngestReport) -> None:
         add, rare = self._metrics.add_metric, self._rare
         add("Requests", Count, report.requests)
@@ -63,14 +68,14 @@ class PowertoolsTelemetry:
         rare("Repeats", Count, report.repeats)
         rare("Conflicts", Count, report.conflicts)
         add("Lag", Milliseconds, report.lag_ms)
-        add("RulesInvalid", Count, int(report.rules_problem is not None))
+        rare("RulesInvalid", Count, int(report.rules_problem is not None))
         if report.malformed:
             self.log.warning(
                 "malformed log records", extra={"reasons": dict(report.malformed), "samples": report.samples}
             )
         if report.rules_problem:
             self.log.error("the rules in use are not the stored ones", extra={"problem": report.rules_problem})
-        self._metrics.flush_metrics()
+        self._flush()
 
     def imported(self, report: ImportReport) -> None:
         add, rare = self._metrics.add_metric, self._rare
@@ -91,7 +96,7 @@ class PowertoolsTelemetry:
         rare("ViewDropped", Count, report.dropped)
         if report.detections:
             add("TimeToDetect", Milliseconds, report.lag_ms)
-        self._metrics.flush_metrics()
+        self._flush()
 
     def enforced(self, report: EnforceReport) -> None:
         add, rare = self._metrics.add_metric, self._rare
@@ -114,8 +119,7 @@ class PowertoolsTelemetry:
             )
         for breaker in report.resumed:
             self.log.warning("circuit breaker closed: the rule blocks again", extra={"rule": breaker.rule})
-        if self._metrics.metric_set:
-            self._metrics.flush_metrics()
+        self._flush()
 
     def announced(self, report: AnnounceReport) -> None:
         for announcement in report.announcements:
@@ -124,14 +128,14 @@ class PowertoolsTelemetry:
             add = self._metrics.add_metric
             add("AnnouncementFailures", Count, report.failed)
             self.log.error("announcements could not be sent", extra={"failed": report.failed})
-            self._metrics.flush_metrics()
+            self._flush()
 
     def published(self, report: PublishReport) -> None:
         add, rare = self._metrics.add_metric, self._rare
         rare("Publishes", Count, report.updates)
         rare("PublishConflicts", Count, report.conflicts)
         rare("PublishThrottled", Count, report.throttled)
-        add("PublishFailures", Count, len(report.failures))
+        rare("PublishFailures", Count, len(report.failures))
         rare("Overflow", Count, report.wanted.overflow)
         for (response, family), fill in report.fill.items():
             if response is Response.BLOCK:
@@ -144,23 +148,23 @@ class PowertoolsTelemetry:
             self.log.error("IP sets could not be published", extra={"failures": report.failures})
         if report.wanted.overflow:
             self.log.error("IP sets are full", extra={"left_out": report.wanted.overflow})
-        self._metrics.flush_metrics()
+        self._flush()
 
     def swept(self, report: SweepReport) -> None:
         add, rare = self._metrics.add_metric, self._rare
         add("Heartbeat", Count, 1)
         rare("Lifted", Count, len(report.lifted))
         add("ActiveBlocks", Count, report.blocks)
-        add("BreakerOpen", Count, report.stopped_rules)
-        add("Paused", Count, int(report.paused))
-        add("Unreadable", Count, len(report.unreadable))
+        rare("BreakerOpen", Count, report.stopped_rules)
+        rare("Paused", Count, int(report.paused))
+        rare("Unreadable", Count, len(report.unreadable))
         if report.unreadable:
             self.log.error("unreadable records", extra={"records": described(report.unreadable)})
-        self._metrics.flush_metrics()
+        self._flush()
 
     def fed(self, report: FeedReport) -> None:
-        add, changes = self._metrics.add_metric, {"added": report.added, "removed": report.removed}
-        add("FeedFailures", Count, int(bool(report.problem)))
+        rare, changes = self._rare, {"added": report.added, "removed": report.removed}
+        rare("FeedFailures", Count, int(bool(report.problem)))
         if report.problem:
             self.log.error(
                 "a feed could not be used; its last list stays in use",
@@ -168,7 +172,7 @@ class PowertoolsTelemetry:
             )
         elif report.added or report.removed:
             self.log.info("a feed has changed", extra={"feed": report.name, "networks": report.networks, **changes})
-        self._metrics.flush_metrics()
+        self._flush()
 
     def rolled_up(self, report: QuotaReport) -> None:
         add, rare = self._metrics.add_metric, self._rare
@@ -184,7 +188,7 @@ class PowertoolsTelemetry:
             )
         if report.unfinished:
             self.log.warning("quotas will be evaluated by the next sweep", extra={"unfinished": report.unfinished})
-        self._metrics.flush_metrics()
+        self._flush()
 
     def trended(self, report: TrendReport) -> None:
         if report.problem:
@@ -194,4 +198,4 @@ class PowertoolsTelemetry:
                 "a quarter hour could not be added up for trends; the next sweep tries again",
                 extra={"problem": report.problem, "behind_s": report.behind_s},
             )
-            self._metrics.flush_metrics()
+            self._flush()

@@ -26,3 +26,14 @@ def test_the_make_targets_of_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text()):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_all_that_the_checks_need_is_installed_by_make_dev() -> None:
+    """So that after it, `make check` works without a network."""
+    makefile = (ROOT / "Makefile").read_text()
+    (tools,) = re.findall(r"^TOOLS = (.*)$", makefile, re.MULTILINE)
+    assert re.search(r"^dev: \$\(TOOLS\)", makefile, re.MULTILINE)
+    (checks,) = re.findall(r"^check: ([a-z ]+) ##", makefile, re.MULTILINE)
+    for target in checks.split():
+        ((needs),) = re.findall(rf"^{target}: (.+?)(?: ##.*)?$", makefile, re.MULTILINE)
+        assert set(re.findall(r"\$\((\w+)\)", needs)) <= {"TOOLS", *re.findall(r"\$\((\w+)\)", tools)}, target

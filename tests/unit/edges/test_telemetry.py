@@ -7,8 +7,18 @@ from typing import Any
 import pytest
 
 from chalicelib.edges.telemetry import PowertoolsTelemetry
-from chalicelib.reports import EnforceReport, EvaluateReport, IngestReport, PublishReport, SweepReport, TrendReport
+from chalicelib.reports import (
+    EnforceReport,
+    EvaluateReport,
+    FeedReport,
+    IngestReport,
+    PublishReport,
+    SweepReport,
+    TrendReport,
+)
 from sluice.deploy.costs import OWN_LOG_BYTES
+from sluice.deploy.monitoring import Watched, alarms_of
+from sluice.deploy.stage import Choices, Location, Stage
 
 LAMBDA_LINES_BYTES = 350
 """Bytes of the lines START, END and REPORT, which Lambda writes itself."""
@@ -31,23 +41,41 @@ def test_a_batch_without_faults_logs_no_zeros(
     telemetry: PowertoolsTelemetry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     telemetry.ingested(IngestReport(records=900, requests=900, lag_ms=1500))
-    assert logged(capsys) == {"Requests": 900, "Lag": 1500, "RulesInvalid": 0}
+    assert logged(capsys) == {"Requests": 900, "Lag": 1500}
     telemetry.ingested(IngestReport(requests=0, late=3, replayed=2, repeats=1, conflicts=4))
     counts = {"Late": 3, "Replayed": 2, "Repeats": 1, "Conflicts": 4}
-    assert logged(capsys) == {"Requests": 0, "Lag": 0, "RulesInvalid": 0, **counts}
+    assert logged(capsys) == {"Requests": 0, "Lag": 0, **counts}
 
 
-def test_what_alarms_compare_over_several_periods_is_always_there(
-    telemetry: PowertoolsTelemetry, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The share of malformed lines needs the requests, and an alarm of three periods a zero between two failures."""
+def test_what_is_not_wrong_is_not_written(telemetry: PowertoolsTelemetry, capsys: pytest.CaptureFixture[str]) -> None:
+    """Alarms take a missing count for zero, but the share of malformed lines needs the requests."""
     telemetry.ingested(IngestReport())
-    assert {"Requests", "RulesInvalid"} <= logged(capsys).keys()
+    assert logged(capsys) == {"Requests": 0, "Lag": 0}
     telemetry.published(PublishReport())
-    assert logged(capsys) == {"PublishFailures": 0}
+    telemetry.fed(FeedReport(name="bots", networks=3))
+    assert capsys.readouterr().out == ""
     telemetry.swept(SweepReport())
-    gauges = {"ActiveBlocks": 0, "BreakerOpen": 0, "Paused": 0, "Unreadable": 0}
-    assert logged(capsys) == {"Heartbeat": 1, **gauges}
+    assert logged(capsys) == {"Heartbeat": 1, "ActiveBlocks": 0}
+
+
+def test_what_is_wrong_is_written_each_time(telemetry: PowertoolsTelemetry, capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.swept(SweepReport(stopped_rules=2, paused=True))
+    assert logged(capsys) == {"Heartbeat": 1, "ActiveBlocks": 0, "BreakerOpen": 2, "Paused": 1}
+    telemetry.ingested(IngestReport(rules_problem="name: missing"))
+    telemetry.fed(FeedReport(name="bots", problem="it contains no networks"))
+    telemetry.published(PublishReport(failures=["sluice-prod-v4-1"]))
+    written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    metrics = [each["_aws"]["CloudWatchMetrics"][0]["Metrics"] for each in written if "_aws" in each]
+    names = {metric["Name"] for of_one in metrics for metric in of_one}
+    assert names == {"Requests", "Lag", "RulesInvalid", "FeedFailures", "PublishFailures"}
+
+
+def test_every_alarm_takes_a_missing_value_for_zero() -> None:
+    """Except for the heartbeat, which is always written."""
+    stage = Stage(name="prod", location=Location(account="1", region="us-east-1"), choices=Choices())
+    missing = {name: alarm["TreatMissingData"] for name, alarm in alarms_of(Watched.of(stage)).items()}
+    assert missing.pop("HeartbeatMissing") == "breaching"
+    assert set(missing.values()) == {"notBreaching"}
 
 
 def test_an_invocation_of_enforce_without_offenders_logs_nothing(
