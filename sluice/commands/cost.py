@@ -5,10 +5,12 @@ from typing import Any
 import click
 from rich.console import Console
 
+from chalicelib.core.rules_toml import MOST_FEEDS
 from sluice.commands.shared.costs import ATTACK, items_of, print_bill
 from sluice.commands.shared.options import json_output
 from sluice.commands.shared.output import output, print_json, table
 from sluice.deploy.costs import (
+    FEED_NETWORKS,
     OBJECTS,
     ON_DEMAND_SHARDS,
     SECONDS_PER_MONTH,
@@ -47,6 +49,13 @@ from sluice.deploy.stage import MOST_SHARDS
     metavar="WCU",
     help="Capacity units of the web ACL, including the rule group's: above 1,500, AWS charges for every request.",
 )
+@click.option(
+    "--feeds",
+    type=click.IntRange(0, MOST_FEEDS),
+    default=0,
+    metavar="N",
+    help=f"Feeds in the rules, each of which blocks {FEED_NETWORKS:,} networks.",
+)
 @click.option("--event-bus", is_flag=True, help="Include the price of sending announcements to an event bus.")
 @click.option("--alarms", is_flag=True, help="Include the alarms and the dashboard of sluice setup --alarms.")
 @click.option("--stack", is_flag=True, help="Include alarms, dashboard and key of the CloudFormation stack.")
@@ -65,6 +74,7 @@ def cost(
     shards: int,
     sample_rate: int,
     web_acl_capacity: int,
+    feeds: int,
     event_bus: bool,
     alarms: bool,
     stack: bool,
@@ -86,6 +96,7 @@ def cost(
         "shards": shards,
         "sample_rate": sample_rate,
         "web_acl_wcu": web_acl_capacity,
+        "feeds": feeds,
         "event_bus": event_bus,
         "alarms": alarms,
         "stack": stack,

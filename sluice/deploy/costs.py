@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from math import ceil, inf
 from typing import Any
 
+from chalicelib.core.state.trends import QUARTER_S
 from chalicelib.pipeline.announce import MOST_PER_MINUTE
+from chalicelib.pipeline.feeds import BLOCK_S, CHECK_S
 from sluice.deploy.sizing import VCPU_MB, evaluator_mb
 
 SECONDS_PER_MONTH = 730 * 3600
@@ -123,6 +125,22 @@ QUEUE_POLLS_PER_S = 0.25
 """Requests of Lambda's five pollers, each of which waits 20 seconds for a message (Lambda Developer Guide, "Using
 Lambda with Amazon SQS")."""
 
+SWEEP_READ_UNITS, SWEEP_WRITE_UNITS = 150, 1
+"""Units of a sweep and of what follows its heartbeat; 100 were counted for the sweep alone, which looks into each part
+of the table for records that cannot be read."""
+
+TREND_READ_UNITS, TREND_WRITE_UNITS = 30, 4
+"""Units of adding up a quarter hour for trends, besides a read of each log."""
+
+FEED_NETWORKS = 1_500
+"""Networks of a feed that is assumed to block them, as many as large lists of harmful networks have."""
+
+FEED_READ_UNITS, FEED_WRITE_UNITS = 10, 2
+"""Units of a check, besides a read of each network's block."""
+
+FEED_S, SWEEP_GB = 2.0, 512 / 1024
+"""Seconds and memory of a check, most of which waits for the list."""
+
 OTHER_INVOCATIONS_PER_S, OTHER_S, OTHER_GB = 3 / 60, 0.2, (512 + 2 * VCPU_MB) / 3 / 1024
 """Rate, seconds and mean memory of sweep, and of publish and enforce on its heartbeat."""
 
@@ -143,6 +161,8 @@ class Load:
     """Rules in the rule group, one per family."""
     web_acl_wcu: int = 0
     """Capacity units that the web ACL uses, including those of the rule group."""
+    feeds: int = 0
+    """Feeds in the rules."""
     event_bus: bool = False
     """True if announcements are sent to an event bus as well as to the log."""
     alarms: bool = False
@@ -215,6 +235,9 @@ def _costs_after_delivery(load: Load) -> list[Cost]:
     # that has one is read again, and so is the registry. Lambda's own reads of a table's stream are free.
     rings = min(batches, RINGS_PER_S * SECONDS_PER_MONTH)
     read_units = rings * (1 + shards) + batches * (2 + max(1, ceil(tally_bytes / 4096)))
+    minutes, quarters = SECONDS_PER_MONTH / 60, SECONDS_PER_MONTH / QUARTER_S
+    read_units += minutes * SWEEP_READ_UNITS + quarters * (TREND_READ_UNITS + shards)
+    write_units += minutes * SWEEP_WRITE_UNITS + quarters * TREND_WRITE_UNITS
     others = OTHER_INVOCATIONS_PER_S * SECONDS_PER_MONTH
     invocations = batches + rings + others
     gb_s = (
@@ -235,6 +258,7 @@ def _costs_after_delivery(load: Load) -> list[Cost]:
         *_excess_capacity(load),
         Cost("CloudWatch Logs, the functions' own", f"{own_logs:,.1f} GB", own_logs * PRICES["logs.gb_in"]),
         Cost("CloudWatch metrics", f"{METRICS}", METRICS * PRICES["metric"]),
+        *(feed_costs(load.feeds) if load.feeds else []),
         *([Cost("EventBridge events", _millions(ANNOUNCEMENTS), _sent(ANNOUNCEMENTS))] if load.event_bus else []),
         *(_alarm_costs() if load.alarms or load.stack else []),
         *([Cost("KMS key of the alarms' topic", "1", PRICES["key"])] if load.stack else []),
@@ -336,6 +360,21 @@ def object_costs(lines: float) -> list[Cost]:
     }
     total = sum(number * PRICES[unit] for unit, number in dollars.items())
     return [Cost("Logs in S3: queue, reads, computing, tallies", f"{objects:,.0f} objects", total)]
+
+
+def feed_costs(feeds: int) -> list[Cost]:
+    """Returns the items for feeds that block what they list: each is read every hour, and prolongs its blocks when half
+    of their time is over."""
+    checks = feeds * SECONDS_PER_MONTH / CHECK_S
+    prolonged = feeds * FEED_NETWORKS * SECONDS_PER_MONTH / (BLOCK_S / 2)
+    dollars = {
+        "dynamodb.read_unit": checks * (FEED_NETWORKS + FEED_READ_UNITS),
+        # In a transaction, with their events, writes cost twice as much.
+        "dynamodb.write_unit": checks * FEED_WRITE_UNITS + 2 * prolonged,
+        "lambda.gb_s": checks * FEED_S * SWEEP_GB,
+    }
+    total = sum(number * PRICES[unit] for unit, number in dollars.items())
+    return [Cost(f"Feeds of {FEED_NETWORKS:,} networks", f"{feeds}", total)]
 
 
 def stream_costs(records: float, record_bytes: float, shards: int) -> list[Cost]:

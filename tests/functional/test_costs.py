@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chalicelib import bootstrap
-from chalicelib.bootstrap import Services, World, compose
+from chalicelib.bootstrap import NoFeeds, Services, World, compose
 from chalicelib.config import read_config
 from chalicelib.core.logs.cloudfront import FIELDS
 from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
@@ -21,8 +21,16 @@ from chalicelib.edges.state_table import StateTable
 from chalicelib.edges.tally_table import TallyTable
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.stored import State
-from chalicelib.ports import LogItem
+from chalicelib.ports import Feeds, LogItem
 from chalicelib.reports import EvaluateReport, IngestReport
+from sluice.deploy.costs import (
+    FEED_READ_UNITS,
+    FEED_WRITE_UNITS,
+    SWEEP_READ_UNITS,
+    SWEEP_WRITE_UNITS,
+    TREND_READ_UNITS,
+    TREND_WRITE_UNITS,
+)
 from sluice.local.events import MOST_BYTES, RECORD_FRAME, kinesis_event
 from sluice.local.kinesis import StreamRecord
 from sluice.local.telemetry import ReportTotals
@@ -40,6 +48,7 @@ class ColdContainer:
 
     tables: Tables
     clock: Clock = field(default_factory=Clock)
+    feeds: Feeds = field(default_factory=NoFeeds)
     services: Services = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +62,7 @@ class ColdContainer:
                 clock=self.clock,
                 sleep=self.clock.sleep,
                 telemetry=ReportTotals(),
+                feeds=self.feeds,
             ),
         )
 
@@ -277,6 +287,41 @@ def test_g4_addresses_of_one_ipv6_network_cost_one_write_unit_and_their_detectio
         "2001:db8::/64"
     }
     assert units([call for call in calls if call[1].get("TableName") == tables.tally]) == 1
+
+
+def reads(calls: Sequence[Call]) -> int:
+    """Returns the least read units of ``calls``: one per item or query."""
+    keys = [sum(len(of["Keys"]) for of in asked["RequestItems"].values()) for name, asked in calls if "Batch" in name]
+    return sum(keys) + sum(name in ("GetItem", "Query") for name, _ in calls)
+
+
+def test_a_sweep_a_quarter_hour_and_a_feed_cost_no_more_than_the_estimate_assumes(moto_tables: Tables) -> None:
+    class Published:
+        def read(self, url: str) -> bytes:
+            return "\n".join(f"11.0.{number}.0/24" for number in range(0, 80, 2)).encode()
+
+    feed = '\n[feeds.drop]\nurl = "https://lists.example/drop"\nrespond = "block"\n'
+    State(StateTable(moto_tables.client, moto_tables.state)).overwrite(StoredRules(text=RULES + feed), id=ACTIVE)
+    container = ColdContainer(moto_tables, feeds=Published())
+    services = container.services
+
+    def cost_of(run: Callable[[], object]) -> tuple[int, int]:
+        with calls_of(moto_tables.client) as calls:
+            run()
+        return reads(calls), units(calls)
+
+    services.add_up.run()
+    services.check_feeds.run()
+    container.clock.now += 4 * 86_400
+    read, written = cost_of(services.sweep.run)
+    assert 50 < read <= SWEEP_READ_UNITS
+    assert written == SWEEP_WRITE_UNITS
+    read, written = cost_of(services.add_up.run)
+    assert 10 < read <= TREND_READ_UNITS
+    assert written == TREND_WRITE_UNITS
+    read, written = cost_of(services.check_feeds.run)
+    assert 40 < read <= 40 + FEED_READ_UNITS
+    assert written == FEED_WRITE_UNITS + 2 * 40
 
 
 def test_the_write_units_computed_here_are_those_of_dynamodb(local_tables: Tables) -> None:

@@ -65,6 +65,8 @@ def test_an_idle_site_pays_only_for_standing_resources() -> None:
         "WAF rule group": 1.0,
         "CloudWatch Logs, the functions' own": 0.07,
         "CloudWatch metrics": 13.80,
+        "DynamoDB reads and writes": 0.88,
+        "Lambda computing": 0.46,
     }
     assert sum(idle.values()) == pytest.approx(sum(standing.values()), abs=0.5)
 
@@ -133,9 +135,11 @@ def test_an_attack_on_a_site_that_logs_to_cloudwatch_pays_its_volume() -> None:
 def test_reads_of_tallies_grow_with_the_shards_not_with_their_square() -> None:
     """Four batches per second: each invocation reads the registry and four logs, and the log of its tally once more.
 
-    4 * (5 + 3) units per second are 84 million per month, at $0.125 per million.
+    4 * (5 + 3) units per second are 84 million per month, at $0.125 per million. 43,800 sweeps read 150 units, and a
+    quarter hour takes 34.
     """
-    assert dollars(Load(requests_per_second=1000, shards=4))["DynamoDB reads"] == pytest.approx(10.51, abs=0.01)
+    swept = (43_800 * 150 + 2_920 * 34) * 0.125e-6
+    assert dollars(Load(requests_per_second=1000, shards=4))["DynamoDB reads"] == pytest.approx(10.51 + swept, abs=0.01)
     few, many = (
         dollars(Load(requests_per_second=500 * shards, shards=shards))["DynamoDB reads"] for shards in (25, 100)
     )
@@ -180,6 +184,17 @@ def test_logs_in_s3_have_an_item_of_their_own_and_cost_little() -> None:
     assert added.item.startswith("Logs in S3")
     per_million = added.dollars / (1000 * SECONDS_PER_MONTH / 1e6)
     assert 0.005 < per_million < 0.05
+
+
+def test_a_feed_costs_the_reads_of_its_blocks_and_their_prolongation() -> None:
+    """730 checks of 1,510 reads, 730 * 2 writes and 1,500 * 8.7 in a transaction, and 730 GB-s: cents."""
+    load = Load(requests_per_second=1)
+    assert not [item for item in dollars(load) if "Feeds" in item]
+    one = dollars(replace(load, feeds=1))["Feeds of 1,500 networks"]
+    assert one == pytest.approx(
+        (730 * 1510 * 0.125 + (730 * 2 + 2 * 1500 * 8.69) * 0.625 + 730 * 13.33) / 1e6, abs=0.001
+    )
+    assert dollars(replace(load, feeds=3))["Feeds of 1,500 networks"] == pytest.approx(3 * one)
 
 
 def test_a_bucket_without_traffic_costs_its_polls_and_metrics() -> None:
