@@ -7,7 +7,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chalicelib.ports import Unavailable
 from sluice.deploy.account import AwsError, cause_of
 from sluice.deploy.doctor.deployment import (
-    alarms,
     api,
     concurrency,
     deployed,
@@ -48,6 +47,7 @@ from sluice.deploy.doctor.flow import (
     waf_filters,
 )
 from sluice.deploy.doctor.inspection import Finding, Inspection
+from sluice.deploy.doctor.messages import alarms, notices
 
 StageCheck = Callable[[Inspection], Iterable[Finding]]
 
@@ -67,6 +67,7 @@ CHECKS: tuple[StageCheck, ...] = (
         tokens,
         tokens_key,
         alarms,
+        notices,
     ),
     *(records, readers, lag, dropped, objects, fields, malformed, late, proxies, waf_filters),
     *(sweep, trends, control, unreadable, rules, feeds, publishing, attached, associated, overridden, preceded),

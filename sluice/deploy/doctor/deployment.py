@@ -316,23 +316,3 @@ def tokens_key(inspection: Inspection) -> Iterator[Finding]:
         # The policy of the key itself may allow it.
         failed = inspection.metric("AWS/Lambda", "Errors", "Sum", FunctionName=stage.function("authorize"))
         yield Finding("tokens", what, remedy, wrong=bool(failed))
-
-
-def alarms(inspection: Inspection) -> Iterator[Finding]:
-    """Checks that alarms watch the stage, and that they are sent to a person."""
-    stage = inspection.stage
-    subscribe = inspection.change("--alarm-email ADDRESS", "AlarmEmail=ADDRESS")
-    if not (stage.choices.stack or stage.choices.alarms):
-        yield Finding("alarms", "no alarm tells anyone if Sluice fails or falls behind", subscribe, wrong=False)
-        return
-    topic = stage.location.arn("sns", stage.alarms_topic)
-    with missing_ok("NotFound"):
-        listed = inspection.account.list_all("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=topic)
-        states = [each["SubscriptionArn"] for each in listed]
-        if not states:
-            yield Finding(
-                "alarms", "the alarms have no recipient", f"{subscribe}, or subscribe to {topic}", wrong=False
-            )
-        elif all(state == "PendingConfirmation" for state in states):
-            what = "the alarms reach no recipient, because none has confirmed the subscription"
-            yield Finding("alarms", what, "open the link in the mail from AWS Notifications", wrong=False)

@@ -26,13 +26,15 @@ from chalicelib.ports import Item
 from sluice.commands.setup import STACK_OWNS
 from sluice.deploy.api_policy import api_policy
 from sluice.deploy.doctor.checks import CHECKS, inspect
-from sluice.deploy.doctor.deployment import alarms, event_sources, of_stack, settings, throttled
+from sluice.deploy.doctor.deployment import event_sources, of_stack, settings, throttled
 from sluice.deploy.doctor.enforcement import associated
 from sluice.deploy.doctor.flow import records
 from sluice.deploy.doctor.inspection import Finding, Inspection
+from sluice.deploy.doctor.messages import alarms, notices
 from sluice.deploy.resources.api_throttle import ApiThrottle
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.event_sources import configured_sources
+from sluice.deploy.stage import Stage
 from tests.support.deploy.account import NOW, REGION, RULES, THEIRS, World
 from tests.support.deploy.additions import TEMPLATE
 from tests.support.deploy.cloud_formation import FakeStack
@@ -865,3 +867,29 @@ def test_alarms_that_notify_nobody_are_reported(world: World) -> None:
     ]
     ((what, _),) = found()
     assert what.endswith("none has confirmed the subscription")
+
+
+def test_announcements_that_do_not_arrive_are_reported(deployed: DeployedStage) -> None:
+    world, places = deployed.world, ("email:ops@example.com", "sns:arn:aws:sns:us-east-1:123456789012:ops", "slack")
+    for bus in ("default", "security"):
+        named = {"EventBusName": bus} if bus != "default" else {}
+        deployed.stage = world.stage(notices=places, settings={"EVENT_BUS": bus})
+
+        def found(stage: Stage = deployed.stage) -> list[Finding]:
+            return list(notices(Inspection(stage, world.account, world.project, NOW)))
+
+        assert found() == []
+        deployed.report("AWS/Events", "FailedInvocations", 3, RuleName="sluice-prod-notify-webhook", **named)
+        (finding,) = found()
+        assert finding.what == "3 announcements by the rule sluice-prod-notify-webhook did not reach the target"
+        assert finding.remedy.endswith("--notify slack:WEBHOOK")
+    deployed.report("AWS/Events", "FailedInvocations", 1, RuleName="sluice-prod-notify-mail", EventBusName="security")
+    deployed.report("Sluice", "AnnouncementFailures", 2, service="sluice-prod")
+    world.account.client("sns").create_topic(Name="sluice-prod-mail")
+    pending = {"SubscriptionArn": "PendingConfirmation", "Protocol": "email", "Endpoint": "ops@example.com"}
+    world.front.stale["sns:ListSubscriptionsByTopic"] = [{"Subscriptions": [pending]}]
+    assert [finding.what for finding in found()][:3] == [
+        "announcements do not reach ops@example.com: the subscription is not confirmed",
+        "2 announcements could not be sent to the event bus, and will be sent again",
+        "1 announcement by the rule sluice-prod-notify-mail did not reach the target",
+    ]

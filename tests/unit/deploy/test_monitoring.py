@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from sluice.deploy.apply import apply, survey, survey_remains
-from sluice.deploy.doctor.deployment import alarms as check_alarms
 from sluice.deploy.doctor.deployment import drift
 from sluice.deploy.doctor.inspection import Finding, Inspection
+from sluice.deploy.doctor.messages import alarms as check_alarms
 from sluice.deploy.monitoring import Thresholds
 from sluice.deploy.plan import StepAction, to_set_up, to_tear_down
 from sluice.deploy.resources.monitoring import Alarms, monitoring
