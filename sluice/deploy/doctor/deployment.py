@@ -10,7 +10,7 @@ from sluice.deploy.account import missing_ok
 from sluice.deploy.api_policy import admitted
 from sluice.deploy.apply import survey
 from sluice.deploy.deployed import READERS, apis_of, look_up_sources
-from sluice.deploy.doctor.grants import allowed, allowed_somewhere, calls_of, described
+from sluice.deploy.doctor.grants import allowed, allowed_somewhere, calls_of, in_words
 from sluice.deploy.doctor.inspection import Finding, Inspection
 from sluice.deploy.plan import StepAction, to_set_up
 from sluice.deploy.policies import Policy, arns_of, deployed_functions, policies
@@ -217,7 +217,7 @@ def permissions(inspection: Inspection) -> Iterator[Finding]:
         calls = (each for each in calls_of(needed.get(name, NOTHING)) if not each.action.startswith(("logs:", "xray:")))
         missing = [call for call in calls if not allowed(call, present)]
         if missing:
-            yield Finding("permissions", f"{name} may not call {described(missing)}", inspection.restore)
+            yield Finding("permissions", f"{name} may not call {in_words(missing)}", inspection.restore)
 
 
 def _policies_of(inspection: Inspection, function: str) -> list[Policy]:

@@ -47,10 +47,10 @@ def allowed_somewhere(action: str, policies: Sequence[Policy]) -> bool:
     return any(each["Effect"] == "Allow" and _names(each, "Action", action) for each in statements)
 
 
-def described(calls: Sequence[Grant]) -> str:
+def in_words(calls: Sequence[Grant]) -> str:
     """Returns the actions of calls, each with the keys to which it is restricted.
 
-    >>> described([Grant("d:PutItem", "t", "trend#*"), Grant("d:PutItem", "t", "trend"), Grant("a:B", "*")])
+    >>> in_words([Grant("d:PutItem", "t", "trend#*"), Grant("d:PutItem", "t", "trend"), Grant("a:B", "*")])
     'a:B, d:PutItem (trend)'
     """
     keys: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""Checks that people are told: by alarms of what is wrong with Sluice, and by notices of what it decides.
+"""Checks that messages reach people: alarms about Sluice itself, and notices of what it decides.
 
 Source: Amazon EventBridge User Guide, "Monitoring Amazon EventBridge": metrics of a rule on the default bus have its
 name as their dimension, those of another bus the bus's name as well.

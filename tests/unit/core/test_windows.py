@@ -433,7 +433,7 @@ def test_the_halves_of_a_tally_have_equally_many_entries(clients: int, slots_of_
 
 def test_one_client_at_one_moment_cannot_be_split() -> None:
     rules = RuleSet((rule("r", 10),))
-    with pytest.raises(BadTally, match="^a tally of one client at one moment cannot be split$"):
+    with pytest.raises(BadTally, match=r"^a tally of one client at one moment cannot be split$"):
         split(tally_of({b"aaaa": [5, 6]}, rules))
     first, second = split(tally_of({b"aaaa": [5, 1005]}, rules))
     assert [part.slots() for part in (*first, *second)] == [[0], [1]]
