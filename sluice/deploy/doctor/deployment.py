@@ -16,7 +16,7 @@ from sluice.deploy.plan import StepAction, to_set_up
 from sluice.deploy.policies import Policy, arns_of, deployed_functions, policies
 from sluice.deploy.preflight import reservations
 from sluice.deploy.resources import resources_of
-from sluice.deploy.resources.api_access import described
+from sluice.deploy.resources.api_access import description_of
 from sluice.deploy.resources.api_throttle import is_throttled
 from sluice.deploy.resources.cloudfront import LogConfig
 from sluice.deploy.resources.event_sources import configured_sources
@@ -103,7 +103,7 @@ def api(inspection: Inspection) -> Iterator[Finding]:
         yield Finding("API", what, f"aws apigateway delete-rest-api --rest-api-id {other}")
     if not is_throttled(used, account):
         yield Finding("API", "the admin API has no throttle", inspection.deploy)
-    wanted, found = set(stage.choices.api_networks), admitted(described(used, account))
+    wanted, found = set(stage.choices.api_networks), admitted(description_of(used, account))
     if wanted != found:
         whom = f"from {', '.join(sorted(found))} alone" if found else "from everywhere"
         chosen = f"API_NETWORKS is {', '.join(sorted(wanted))}" if wanted else "API_NETWORKS is empty"

@@ -14,7 +14,7 @@ from sluice.deploy.resource import Existing, Resource
 from sluice.deploy.resources.api_throttle import BUSY
 
 
-def described(api: str, account: AwsAccount) -> Mapping[str, Any]:
+def description_of(api: str, account: AwsAccount) -> Mapping[str, Any]:
     """Returns API Gateway's description of an API."""
     about: Mapping[str, Any] = account.client("apigateway").get_rest_api(restApiId=api)
     return about
@@ -29,7 +29,7 @@ class ApiAccess(Resource):
         if not apis:
             return None
         wanted = self.stage.choices.api_networks
-        differs = admitted(described(apis[0], account)) != frozenset(wanted)
+        differs = admitted(description_of(apis[0], account)) != frozenset(wanted)
         change = f"only from {', '.join(wanted)}" if wanted else "from everywhere"
         return Existing(True, [change] if differs else [], {"api": apis[0]})
 
