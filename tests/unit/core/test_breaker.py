@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from chalicelib.core.addresses import parse_network
 from chalicelib.core.breaker import (
@@ -172,7 +173,7 @@ def test_a_stopped_rule_is_resumed_once_its_offenders_of_ten_minutes_are_half_of
     breaker = stopped()
     assert calmed(breaker, KNOWN, LIMITS, NOW + WINDOW_S - 1) == breaker
     closed = calmed(breaker, KNOWN, LIMITS, NOW + WINDOW_S)
-    assert (closed.stopped_at, closed.spared_until) == (0, NOW + WINDOW_S)
+    assert (closed.stopped_at, closed.hits, closed.spared_until) == (0, {}, NOW + WINDOW_S)
     for offending, resumed in ((MOST // 2, True), (MOST // 2 + 1, False)):
         still = judge(breaker, regulars(*range(offending)), KNOWN, LIMITS, NOW + 300).breaker
         assert (calmed(still, KNOWN, LIMITS, NOW + WINDOW_S).stopped_at == 0) is resumed
@@ -219,6 +220,13 @@ def test_a_reset_resumes_a_rule_and_keeps_it_going_for_a_time() -> None:
     everybody = regulars(*range(REGULARS))
     assert judge(breaker, everybody, KNOWN, LIMITS, NOW + 604) == Judgement(breaker, frozenset())
     assert judge(breaker, everybody, KNOWN, LIMITS, NOW + 605).stopped
+
+
+def test_a_reset_forgets_the_clients_hit_so_far_and_who_was_to_be_spared() -> None:
+    before = replace(stopped(), hits={"older": NOW + 4, "same": NOW + 5, "newer": NOW + 6}, spared_until=NOW)
+    after = reset_at(before, at=NOW + 5, ignore_until=NOW + 605, by="alice")
+    assert (after.stopped_at, after.hits, after.spared_until) == (0, {"newer": NOW + 6}, 0)
+    assert (after.reset_at, after.ignore_until, after.by) == (NOW + 5, NOW + 605, "alice")
 
 
 def test_a_reset_of_all_rules_counts_for_those_stopped_before() -> None:
