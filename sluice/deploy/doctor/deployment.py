@@ -103,11 +103,11 @@ def api(inspection: Inspection) -> Iterator[Finding]:
         yield Finding("API", what, f"aws apigateway delete-rest-api --rest-api-id {other}")
     if not is_throttled(used, account):
         yield Finding("API", "the admin API has no throttle", inspection.deploy)
-    wanted, found = set(stage.choices.api_networks), admitted(description_of(used, account))
-    if wanted != found:
-        whom = f"from {', '.join(sorted(found))} alone" if found else "from everywhere"
-        chosen = f"API_NETWORKS is {', '.join(sorted(wanted))}" if wanted else "API_NETWORKS is empty"
-        yield Finding("API", f"the admin API accepts calls {whom}, but {chosen}", inspection.deploy)
+    chosen, accepted = set(stage.choices.api_networks), admitted(description_of(used, account))
+    if chosen != accepted:
+        whom = f"from {', '.join(sorted(accepted))} alone" if accepted else "from everywhere"
+        setting = f"API_NETWORKS is {', '.join(sorted(chosen))}" if chosen else "API_NETWORKS is empty"
+        yield Finding("API", f"the admin API accepts calls {whom}, but {setting}", inspection.deploy)
 
 
 def _elsewhere_packaged(inspection: Inspection) -> bool:
