@@ -138,6 +138,9 @@ class TallyLogs(Protocol):
     def last(self, log: str) -> tuple[int, LogItem] | None:
         """Returns the last item of a log with its offset; None if there is none."""
 
+    def first(self, log: str, offset: int) -> tuple[int, LogItem] | None:
+        """Returns the first item of a log at or after ``offset``, with its offset; None if there is none."""
+
     def latest(
         self, log: str, written_since_ms: int, before: int, most: int = sys.maxsize
     ) -> Sequence[tuple[int, LogItem]]:

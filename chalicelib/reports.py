@@ -194,6 +194,8 @@ class QuotaReport:
     """Roll-ups that another container has written."""
     missing: int = 0
     """Items that no longer existed before they were read: their requests count for no quota."""
+    restored: int = 0
+    """Logs that end before what had been read of them, because the tally table was restored from a backup."""
     began: bool = False
     """True if no earlier request counts, because there was no roll-up, or its successors could no longer be read."""
     unfinished: str | None = None

@@ -35,6 +35,7 @@ _ENFORCE, _RULE_BREAKERS = f"{_PIPELINE}/enforce.py", f"{_PIPELINE}/rule_breaker
 _PUBLISH, _SWEEP = f"{_PIPELINE}/publish.py", f"{_PIPELINE}/sweep.py"
 _FOLLOWED, _DOCTOR = f"{_PIPELINE}/followed_blocks.py", "sluice/deploy/doctor/deployment.py"
 _OF_WINDOWS = ("tests/unit/core/test_windows.py",)
+_OF_QUOTAS = ("tests/unit/core/test_roll_ups.py", "tests/unit/pipeline/test_quotas.py")
 _OF_PATHS = ("tests/unit/core/test_paths.py",)
 _OF_PAST_COUNTS = ("tests/unit/pipeline/test_past_counts.py",)
 _OF_DECISIONS = ("tests/unit/core/test_decisions.py", "tests/unit/pipeline/test_enforce.py")
@@ -48,6 +49,21 @@ _OF_SETUP = ("tests/unit/deploy/test_setup.py",)
 
 MUTANTS = (
     # Counting
+    Mutant(f"{_PIPELINE}/quotas.py", "self._view.settle()", "pass", _OF_QUOTAS),
+    Mutant(f"{_PIPELINE}/quotas.py", "self._announced.forget(now_ms - REMINDER_MS)", "pass", _OF_QUOTAS),
+    Mutant(f"{_PIPELINE}/quotas.py", "if item.written_ms > self._read_ms", "if True", _OF_QUOTAS),
+    Mutant(
+        f"{_PIPELINE}/quotas.py",
+        "report.conflicts += 1\n                    self._forget(quotas)",
+        "report.conflicts += 1",
+        _OF_QUOTAS,
+    ),
+    Mutant(f"{_PIPELINE}/quotas.py", "yield from self._shrink()\n        if", "if", _OF_QUOTAS),
+    Mutant(f"{_CORE}/roll_ups.py", "TOPIC_BYTES] in counted", "TOPIC_BYTES] and counted", _OF_QUOTAS),
+    Mutant(f"{_CORE}/meter_tally.py", "mine[:number4]", "mine[number4:]", _OF_QUOTAS),
+    Mutant(
+        f"{_CORE}/grid.py", "if part.settled]\n            stretch.ending", "]\n            stretch.ending", _OF_QUOTAS
+    ),
     Mutant(
         f"{_CORE}/tally.py",
         "lcm(pieces.get(topic, 1), counted.slot_ms)",

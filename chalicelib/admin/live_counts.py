@@ -77,6 +77,9 @@ class Watch:
     def last(self, log: str) -> tuple[int, LogItem] | None:
         return self._logs.last(log)
 
+    def first(self, log: str, offset: int) -> tuple[int, LogItem] | None:
+        return self._logs.first(log, offset)
+
     def latest(
         self, log: str, written_since_ms: int, before: int, most: int = sys.maxsize
     ) -> Sequence[tuple[int, LogItem]]:

@@ -69,6 +69,12 @@ class Announced(Quiet):
             del self._quiet_until[key]
             self._served_quiet_until.pop(key, None)
 
+    def forget(self, before_ms: int) -> None:
+        """Has offences reported again whose last report was of requests made before a time."""
+        for key in [key for key, until_ms in self._quiet_until.items() if until_ms < before_ms]:
+            del self._quiet_until[key]
+            self._served_quiet_until.pop(key, None)
+
     def _served_again(self, offence: Offence) -> bool:
         """Returns whether the requests served since their quiet time alone are over the limit."""
         since_ms = offence.served_since_ms or offence.since_ms

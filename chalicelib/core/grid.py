@@ -169,6 +169,8 @@ class _Part:
     lowest: int
     highest: int
     """No count is in a slot below ``lowest`` or above ``highest``."""
+    settled: bool = True
+    """False if it has been added since the grid was last settled."""
 
 
 class _Totals:
@@ -348,9 +350,10 @@ class _Stretch:
         self._room.clear()
         self._last.clear()
 
-    def add(self, part: _Part) -> None:
+    def add(self, part: _Part, *, is_known: bool = False) -> None:
+        """Adds a part. ``is_known``: the slots of near clients have its counts already."""
         self.parts.append(part)
-        if self.near:
+        if self.near and not is_known:
             self._take(part.columns, self.near.keys())
 
     def _take(self, columns: MeterTally, clients: Collection[bytes]) -> None:
@@ -419,7 +422,7 @@ class Grid:
         suspects: set[int] = set()
         for totals in self._totals:
             suspects |= totals.add(columns, hashes, requests, lowest, highest)
-        self._file(_Part(columns, lowest, highest))
+        self._file(_Part(columns, lowest, highest, settled=False))
         return columns.select([number in suspects for number in hashes]) if suspects else None
 
     def load(self, columns: MeterTally, lowest: int, highest: int, ready_from: int) -> None:
@@ -435,12 +438,30 @@ class Grid:
             totals.load(part, ready_from)
         self._file(part)
 
-    def _file(self, part: _Part) -> None:
+    def take_back(self) -> None:
+        """Removes what has been added by ``add`` since the grid was settled, to be followed by ``put_back``."""
+        for stretch in self._stretches.values():
+            self.entries -= sum(part.columns.entries for part in stretch.ending if not part.settled)
+            stretch.parts = [part for part in stretch.parts if part.settled]
+            stretch.ending = [part for part in stretch.ending if part.settled]
+
+    def put_back(self, columns: MeterTally, lowest: int, highest: int) -> None:
+        """Adds a piece of what was taken back. All pieces add up to that, so no total and no near client changes."""
+        if highest >= self._floor:
+            self._file(_Part(columns, lowest, highest, settled=False), is_known=True)
+
+    def settle(self) -> None:
+        """Has ``take_back`` leave what has been added so far."""
+        for stretch in self._stretches.values():
+            for part in stretch.ending:
+                part.settled = True
+
+    def _file(self, part: _Part, *, is_known: bool = False) -> None:
         columns, between = part.columns, range(part.lowest // self._size, part.highest // self._size + 1)
         # If some requests are delayed, most of the stretches in between hold none.
         for number in between if len(between) <= 2 else {slot // self._size for slot in columns.slots()}:
             if (number + 1) * self._size > self._floor:
-                self._stretch(number).add(part)
+                self._stretch(number).add(part, is_known=is_known)
         self._stretch(part.highest // self._size).ending.append(part)
         self.entries += columns.entries
 
@@ -543,33 +564,33 @@ class Grid:
         for totals in self._totals:
             totals.keep_from(self._floor)
 
-    def entries_by_share(self, limit: int) -> Counter[int]:
-        """Returns the number of entries of the clients at each share of ``limit``, in per mille."""
-        entries: Counter[int] = Counter()
+    def entries_by_share(self, limit: int) -> Iterator[Counter[int]]:
+        """Yields for each part the number of entries of the clients at each share of ``limit``, in per mille."""
         for part, shares in self._shares(limit):
+            entries: Counter[int] = Counter()
             for share, number in zip(shares, part.columns.slots_per_key(), strict=True):
                 entries[share] += number
-        return entries
+            yield entries
 
-    def drop(self, limit: int, share: int, most: int) -> tuple[int, int]:
-        """Drops the clients below ``share`` per mille of ``limit``.
+    def drop(self, limit: int, share: int, most: int) -> Iterator[tuple[int, int]]:
+        """Drops the clients below ``share`` per mille of ``limit``, one part after the other.
 
         Of the clients at exactly this share, drops about ``most`` entries, oldest first.
 
-        Returns the number of clients, each counted once per part, and how many entries of ``most`` are left.
+        Yields for each part the number of clients dropped, and how many entries at exactly this share.
         """
-        dropped = 0
+        left = most
         for part, shares in self._shares(limit):
-            keep = [each >= share for each in shares]
-            if most > 0:
+            keep, at_share = [each >= share for each in shares], 0
+            if left > 0:
                 keep = [each > share for each in shares]
-                most -= sum(n for each, n in zip(shares, part.columns.slots_per_key(), strict=True) if each == share)
+                at_share = sum(n for each, n in zip(shares, part.columns.slots_per_key(), strict=True) if each == share)
+                left -= at_share
             if not all(keep):
-                dropped += len(keep) - sum(keep)
                 selected = part.columns.select(keep)
                 self.entries -= part.columns.entries - selected.entries
                 part.columns = selected
-        return dropped, most
+            yield len(keep) - sum(keep), at_share
 
     def _shares(self, limit: int) -> Iterator[tuple[_Part, list[int]]]:
         """Yields each part, oldest first, and its clients' shares of ``limit`` in per mille; 1000 for near clients."""

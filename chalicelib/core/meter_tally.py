@@ -9,6 +9,8 @@ Nearly everything here is a few calls into C per meter, not one per entry.
 import struct
 import sys
 from array import array
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from itertools import accumulate, chain, compress, count, islice
 from operator import sub
@@ -172,6 +174,36 @@ class MeterTally(msgspec.Struct, array_like=True, frozen=True, gc=False):
             offsets=pack_integers(list(compress(unpack_integers(self.offsets), of_entries))),
             counts=pack_integers(list(compress(unpack_integers(self.counts), of_entries))),
         )
+
+    def apart(self, shares: Sequence[int], number: int) -> "list[MeterTally | None]":
+        """Returns the columns of the clients of each share from 0 to ``number - 1``; None for a share of none.
+
+        ``shares``: that of each client, in the order of ``keys``. Takes one pass, however many shares there are.
+        """
+        keys, per_key = self.keys(), unpack_integers(self.per_key)
+        offsets, counts = unpack_integers(self.offsets), unpack_integers(self.counts)
+        rows = sorted(range(len(shares)), key=shares.__getitem__)  # stable, so keys4 remain before keys16
+        if len(counts) == len(rows):
+            entries = rows
+        else:
+            entries = sorted(range(len(counts)), key=self.by_entry(shares).__getitem__)
+        sizes, pieces, row, entry = Counter(shares), list[MeterTally | None](), 0, 0
+        for share in range(number):
+            mine = rows[row : row + sizes[share]]
+            row += len(mine)
+            numbers = list(map(per_key.__getitem__, mine))
+            its_entries = entries[entry : entry + sum(numbers)]
+            entry += len(its_entries)
+            number4 = bisect_left(mine, len(self.keys4) // 4)
+            columns = {
+                "keys4": b"".join(map(keys.__getitem__, mine[:number4])),
+                "keys16": b"".join(map(keys.__getitem__, mine[number4:])),
+                "per_key": pack_integers(numbers),
+                "offsets": pack_integers(list(map(offsets.__getitem__, its_entries))),
+                "counts": pack_integers(list(map(counts.__getitem__, its_entries))),
+            }
+            pieces.append(msgspec.structs.replace(self, **columns) if mine else None)
+        return pieces
 
     def _rows(self, clients: Collection[bytes]) -> dict[bytes, int]:
         """Returns the positions in ``keys`` of those of ``clients`` that are there."""

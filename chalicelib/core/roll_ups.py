@@ -13,12 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from chalicelib.core.logs.requests import Source
-from chalicelib.core.meter_tally import MeterTally, pack_integers
+from chalicelib.core.meter_tally import Clients, MeterTally, pack_integers
 from chalicelib.core.rules import QUOTA_SLOT_S, TOPIC_BYTES, RuleSet, serving
-from chalicelib.core.tally import Tally, folded, merged, pack, split
+from chalicelib.core.tally import Tally, add_clients, folded, pack, split
 
 LARGEST_BODY = 300_000
 """Most bytes of a packed part of a roll-up: it fits into an item of the table, of 400 KB, with room to spare."""
+
+PIECE = 25_000
+"""Entries that are added up at a time: about 10 MB."""
 
 SLOT_MS = QUOTA_SLOT_S * 1000
 
@@ -69,20 +72,46 @@ def for_quotas(tally: Tally, finest: Mapping[bytes, int]) -> Tally:
     return [in_slots(part, slot_ms) for part, slot_ms in lengths if slot_ms is not None]
 
 
-def bodies(tallies: Iterable[Tally]) -> list[bytes]:
-    """Returns the sum of ``tallies``, each in slots of ``SLOT_MS``, packed in parts of at most ``LARGEST_BODY``."""
-    return list(_packed(merged([part for tally in tallies for part in tally])))
+def summed(tallies: Iterable[Tally]) -> Iterator[Tally]:
+    """Yields the sum of ``tallies`` in pieces of about ``PIECE`` entries, with each client in one of them.
+
+    Adding up takes hundreds of bytes per entry, in columns it takes about ten: so the memory is that of one piece.
+    Clients are divided by Python's hashes, which differ between interpreters: no client can choose its piece.
+    """
+    parts = [part for tally in tallies for part in tally]
+    number = -(-sum(part.entries for part in parts) // PIECE)
+    shares: list[list[MeterTally]] = [[] for _ in range(number)]
+    for part in parts:
+        pieces = part.apart([number_of % number for number_of in map(hash, part.keys())], number)
+        for share, piece in zip(shares, pieces, strict=True):
+            if piece is not None:
+                share.append(piece)
+    del parts
+    sums: dict[tuple[Source, bytes, int], tuple[MeterTally, Clients]] = {}
+    for share in shares:
+        for part in share:
+            _, clients = sums.setdefault((part.source, part.topic, part.slot_ms), (part, {}))
+            add_clients(clients, part.clients())
+        share.clear()
+        if sum(sum(map(len, clients.values())) for _, clients in sums.values()) >= -(-PIECE // 2):
+            yield _columns(sums.values())
+            sums.clear()
+    if sums:
+        yield _columns(sums.values())
 
 
-def _packed(tally: Tally) -> Iterator[bytes]:
-    if not tally:
-        return
+def _columns(sums: Iterable[tuple[MeterTally, Clients]]) -> Tally:
+    return [MeterTally.of(part.source, part, clients) for part, clients in sums]
+
+
+def packed(tally: Tally) -> Iterator[bytes]:
+    """Yields ``tally``, packed in parts of at most ``LARGEST_BODY``."""
     body = pack(tally)
     if len(body) <= LARGEST_BODY:
         yield body
         return
     for half in split(tally):
-        yield from _packed(half)
+        yield from packed(half)
 
 
 def entries(tallies: Sequence[Tally]) -> int:

@@ -114,11 +114,13 @@ class View:
     memory: beyond it, the clients furthest below their limit are dropped.
     """
 
-    def __init__(self, rules: RuleSet, *, sample_rate: int, most_entries: int) -> None:
+    def __init__(self, rules: RuleSet, *, sample_rate: int, most_entries: int, drops_at_once: bool = True) -> None:
+        """``drops_at_once``: if false, the view may grow beyond ``most_entries`` until ``shrink`` is called."""
         self.rules = rules
         self.since_ms = 0
         self._sampling = Sampling(sample_rate)
         self._most_entries = most_entries
+        self._drops_at_once = drops_at_once
         self._dropped = 0
         self._grids: dict[GridKey, Grid] = {}
         self._rules: dict[bytes, dict[int, list[Rule]]] = {}
@@ -233,9 +235,35 @@ class View:
                 lowest, highest = min(slots), max(slots)
             yield key, grid, columns, lowest, highest
 
+    def add_up(self, sums: Iterable[Tally], first_ms: int, last_ms: int) -> None:
+        """Replaces what has been merged since the view was settled by ``sums``, which hold the same, added up.
+
+        All requests in them were made within ``first_ms``..``last_ms``, both inclusive. A client that is in several
+        tallies then takes the memory of one. Clients that were dropped since may return.
+        """
+        for grid in self._grids.values():
+            grid.take_back()
+        for tally in sums:
+            for key, columns in self._parts(tally):
+                self._grids[key].put_back(columns, first_ms // key.slot_ms, last_ms // key.slot_ms)
+
+    def settle(self) -> None:
+        """Has ``add_up`` leave what has been merged so far."""
+        for grid in self._grids.values():
+            grid.settle()
+
     def _keep_within_bounds(self) -> None:
+        if self._drops_at_once:
+            for _ in self.shrink():
+                pass
+
+    def shrink(self) -> Iterator[None]:
+        """Drops clients if there are more than ``most_entries`` entries, and yields after each step.
+
+        A step takes as long as merging one tally did. Nothing may be added before the last of them.
+        """
         if self.entries > self._most_entries:
-            self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
+            yield from self._drop(self.entries - int(self._most_entries * FULLEST_AFTER_DROP))
 
     def _is_shared(self, key: GridKey) -> bool:
         """Returns whether several grids serve a rule: a client may be over its limit only with all of them together."""
@@ -421,21 +449,27 @@ class View:
                     keyed.append((GridKey(source, topic, part.slot_ms, serves), part))
         return keyed
 
-    def _drop(self, surplus: int) -> None:
+    def _drop(self, surplus: int) -> Iterator[None]:
         """Drops the clients with the smallest shares of their limits, with about ``surplus`` entries in all."""
         # Refusals go last: without them, a client's requests would all be taken for served.
         limits = {
             key: 0 if is_of_refusals(key.topic) else min(rule.limit for rule in self._rules_of(key))
             for key in self._grids
         }
-        entries = sum((grid.entries_by_share(limits[key]) for key, grid in self._grids.items()), Counter[int]())
+        entries = Counter[int]()
+        for key, grid in self._grids.items():
+            for of_part in grid.entries_by_share(limits[key]):
+                entries.update(of_part)
+                yield
         share = 0
         while surplus > entries[share]:
             surplus -= entries[share]
             share += 1
         for key, grid in self._grids.items():
-            dropped, surplus = grid.drop(limits[key], share, surplus)
-            self._dropped += dropped
+            for dropped, at_share in grid.drop(limits[key], share, surplus):
+                self._dropped += dropped
+                surplus -= at_share
+                yield
 
 
 def _gravest(offences: Iterable[Offence]) -> list[Offence]:

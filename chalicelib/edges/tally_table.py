@@ -86,6 +86,14 @@ class TallyTable:
             items = self._client.query(**newest_first(self._table, log), Limit=1)["Items"]
         return _offset_and_item(items[0]) if items else None
 
+    def first(self, log: str, offset: int) -> tuple[int, LogItem] | None:
+        query = newest_first(self._table, log)
+        query["KeyConditionExpression"] = "#log = :log AND #offset >= :offset"
+        query["ExpressionAttributeValues"] = {":log": {"S": log}, ":offset": {"N": str(offset)}}
+        with translated(f"read {log} from {offset} on"):
+            items = self._client.query(**{**query, "ScanIndexForward": True, "Limit": 1})["Items"]
+        return _offset_and_item(items[0]) if items else None
+
     def latest(
         self, log: str, written_since_ms: int, before: int, most: int = sys.maxsize
     ) -> Sequence[tuple[int, LogItem]]:

@@ -186,6 +186,12 @@ class PowertoolsTelemetry:
             self.log.error(
                 "tallies no longer existed; quotas do not count their requests", extra={"items": report.missing}
             )
+        if report.restored:
+            self.log.warning(
+                "logs of the tally table end before what was read of them, as after a restore; "
+                "quotas count what was written since",
+                extra={"logs": report.restored},
+            )
         if report.unfinished:
             self.log.warning("quotas will be evaluated by the next sweep", extra={"unfinished": report.unfinished})
         self._flush()

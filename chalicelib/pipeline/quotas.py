@@ -16,45 +16,85 @@ all others, whether in roll-ups or because it has read them before, and stores t
 roll-up that covers the item. If it ends in between, the next container starts at the roll-up before, and reads and
 evaluates the item again: the same offence is then stored twice, and decided once.
 
+Bounded. Everything is done in steps of bounded time and memory, between which the time left is looked at. What is left
+is kept, and the next run continues with it. Items are read so few at a time that they fit into memory however large
+they are, evaluated in slices, and added up in pieces. A roll-up is written early if much has been read, so that
+a container that ends leaves little to be read again. If the view is too full, clients are dropped step by step.
+
 Counting begins with an empty roll-up at the ends of all logs. So it does again if the newest roll-up is so old that
 items behind its position may have expired, or if there has been no quota for some time.
 """
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
-from chalicelib.core.detections import detections_of
-from chalicelib.core.roll_ups import bodies, entries, finest_slots, for_quotas, rolled_up
+from chalicelib.core.detections import Announced, detections_of
+from chalicelib.core.roll_ups import entries, finest_slots, for_quotas, packed, rolled_up, summed
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state.detections import Detection
 from chalicelib.core.tally import RETENTION_S, Tally, kept_s, merged, unpack
 from chalicelib.core.view import View
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.tally_logs import RESERVE_S, SKEW_MS, TimeLeft, unlimited
-from chalicelib.ports import Conflict, LogItem, LogKey, Position, RollUp, RollUps, TallyLogs
+from chalicelib.ports import Conflict, LogItem, LogKey, Position, Registry, RollUp, RollUps, TallyLogs
 from chalicelib.reports import QuotaReport
 
 EVERY_MS = 3_600_000
 """Milliseconds after which a roll-up is written."""
 
-MOST_PENDING = 300_000
-"""Entries read since the last roll-up at which the next one is written earlier: adding them up takes 150 MB."""
+MOST_PENDING = 500_000
+"""Entries read since the last roll-up at which they are added up, about 15 MB. If half of them are left, the next
+roll-up is written."""
 
 REACH_MS = kept_s(RETENTION_S) * 1000 - 600_000
 """Age of the newest roll-up up to which all items behind it still exist. Ten minutes allow for clocks that disagree."""
 
-Items = Sequence[tuple[LogKey, LogItem]]
-"""Items of the logs, with their places."""
+REMINDER_MS = 3_600_000
+"""Time after which an offence that goes on is reported again: what made the enforcer ignore it, such as a pause or an
+entry of the allowlist, may have ended."""
 
-AHEAD = 32
-"""Offsets requested per log and call."""
+FIRST_AHEAD, FURTHEST_AHEAD = 4, 32
+"""Offsets of a log that a call requests first, and at most: they double as long as all of them exist."""
 
-MOST_ITEMS = 500
-"""Items that are evaluated together at most, apart from those of one call."""
+MOST_KEYS = 64
+"""Offsets in a call at which no further log is added to it: its items are less than 40 MB, whatever they hold."""
+
+SLICE = 100_000
+"""Entries of items, not added up, at which they are evaluated: about 40 MB."""
+
+TRIES = 2
+"""Attempts of a run: after a conflict, it begins again with the roll-ups of the other container."""
 
 KEPT_LONGER_S = 86400
 """Seconds for which a roll-up is kept after the longest window has left it behind."""
+
+LOADING = "not loaded: {} roll-ups"
+READING = "the logs are not read to their ends"
+ADDING_UP = "what has been read is not added up"
+DROPPING = "the memory is full, and not all clients to be dropped are"
+
+
+@dataclass(slots=True)
+class _Slice:
+    """Counts of items that are to be evaluated together."""
+
+    tallies: list[Tally] = field(default_factory=list)
+    entries: int = 0
+    keys: list[LogKey] = field(default_factory=list)
+    first_ms: int = sys.maxsize
+    last_ms: int = 0
+    arrived_ms: int = sys.maxsize
+
+    def take(self, key: LogKey, item: LogItem, tally: Tally) -> None:
+        self.keys.append(key)
+        if tally:
+            self.tallies.append(tally)
+            self.entries += entries([tally])
+            self.first_ms = min(self.first_ms, item.first_slot_ms)
+            self.last_ms = max(self.last_ms, item.last_slot_ms)
+            self.arrived_ms = min(self.arrived_ms, item.arrived_ms)
 
 
 class Quotas:
@@ -67,22 +107,22 @@ class Quotas:
         roll_ups: RollUps,
         rules: Callable[[int], RulesInUse],
         new_view: Callable[[RuleSet], View],
-        most_entries: int,
         detect: Callable[[Sequence[Detection]], None],
         retention_s: int = RETENTION_S,
     ) -> None:
         """``rules`` returns the rules in use at a time in ms; ``detect`` stores detections, and may get one twice.
 
-        ``most_entries``: those of the views that ``new_view`` makes.
+        The views of ``new_view`` need not drop clients at once.
         """
         self._logs = logs
         self._roll_ups = roll_ups
         self._rules = rules
         self._new_view = new_view
-        self._most_entries = most_entries
         self._detect = detect
         self._oldest_ms = retention_s * 1000 + REACH_MS + SKEW_MS
         """Greatest age of a request in an item that has not been read."""
+        self._now_ms = 0
+        self._report = QuotaReport()
         self._forget(RuleSet(()))
 
     def _forget(self, rules: RuleSet) -> None:
@@ -90,18 +130,21 @@ class Quotas:
         self._rule_set = rules
         self._finest = finest_slots(rules)
         self._view = self._new_view(rules)
+        self._announced = Announced()
+        self._work: Iterator[str] | None = None
+        """The steps that are left, each of which yields what is then left, in words."""
         self._last: RollUp | None = None
         """The newest roll-up, once the roll-ups have been listed."""
-        self._unloaded: list[RollUp] = []
-        """The roll-ups that are still to be loaded."""
         self._position: dict[str, int] = {}
         """The first offset of each log that has not been read."""
+        self._slice = _Slice()
         self._pending: list[Tally] = []
-        """The counts that have been read since the last roll-up."""
+        """The counts that have been evaluated since the last roll-up."""
         self._pending_entries = 0
         self._pending_ms: tuple[int, int] | None = None
         """Times of the earliest and the latest request in them."""
         self._read_ms = 0
+        """The time from which on items may not have been read."""
         self._latest_ms = 0
         """Time of the latest request in the view."""
 
@@ -117,12 +160,16 @@ class Quotas:
         if quotas.rules != self._rule_set.rules or now_ms - self._read_ms > REACH_MS:
             self._forget(quotas)
         self._rule_set = quotas
-        report = QuotaReport()
+        self._now_ms, self._report = now_ms, (report := QuotaReport())
+        self._announced.forget(now_ms - REMINDER_MS)
         try:
-            self._run(now_ms, time_left_s, report)
-        except Conflict:  # another container has written the roll-up
-            report.conflicts += 1
-            self._forget(quotas)
+            for _ in range(TRIES):
+                try:
+                    report.unfinished = self._continue(time_left_s)
+                    break
+                except Conflict:  # another container has written the roll-up
+                    report.conflicts += 1
+                    self._forget(quotas)
         except Exception:
             self._forget(quotas)  # what it has read may be in the view in part
             raise
@@ -130,42 +177,44 @@ class Quotas:
         report.dropped = self._view.take_dropped()
         return report
 
-    def _run(self, now_ms: int, time_left_s: TimeLeft, report: QuotaReport) -> None:
-        if self._last is None:
-            self._list(now_ms, report)
-        while self._unloaded:
-            self._load(self._unloaded[-1], now_ms)
-            self._unloaded.pop()
-            if time_left_s() < RESERVE_S:
-                report.unfinished = f"not loaded: {len(self._unloaded)} roll-ups"
-                return
-        for items in self._new_items():
-            self._evaluate(items, now_ms, report)
-            if self._pending_entries > MOST_PENDING:
-                self._roll_up(now_ms, report)
-            if time_left_s() < RESERVE_S:
-                report.unfinished = "the logs are not read to their ends"
-                return
-        self._read_ms = now_ms
-        if self._last is not None and now_ms - self._last.written_ms >= EVERY_MS:
-            self._pass_gaps(report)
-            self._roll_up(now_ms, report)
-            if self._view.entries > self._most_entries // 2:
-                self._forget(self._rule_set)  # the same counts, added up, take a fraction of the memory
+    def _continue(self, time_left_s: TimeLeft) -> str | None:
+        """Does what is left of an earlier run, and then what is due now. Returns what is left then."""
+        resumes = self._work is not None
+        while True:
+            self._work = self._work or self._steps()
+            for left in self._work:
+                if time_left_s() < RESERVE_S:
+                    return left
+            self._work = None
+            if not resumes:
+                return None
+            resumes = False
 
-    def _list(self, now_ms: int, report: QuotaReport) -> None:
-        """Finds the roll-ups that are to be loaded, and begins with the newest, or at the ends of the logs."""
-        reach_ms = self._reach_ms()
+    def _steps(self) -> Iterator[str]:
+        if self._last is None:
+            yield from self._load(self._list())
+        began_ms = self._now_ms
+        quiet = yield from self._read(self._position)
+        passed = self._pass_gaps(quiet)
+        if passed:
+            yield from self._read(passed)
+        self._read_ms = began_ms
+        if self._last is not None and self._now_ms - self._last.written_ms >= EVERY_MS:
+            yield from self._roll_up()
+
+    def _list(self) -> list[RollUp]:
+        """Returns the roll-ups that are to be loaded, after a start with the newest, or at the ends of the logs."""
+        now_ms, reach_ms = self._now_ms, self._reach_ms()
         newest_first = self._roll_ups.latest(now_ms - reach_ms)
         last = newest_first[0] if newest_first else None
         if last is None or now_ms - last.written_ms > REACH_MS:
-            report.began = True
+            self._report.began = True
             start = RollUp(number=last.number + 1 if last else 0, position=self._ends(), written_ms=now_ms)
             last = replace(start, kept_s=self._kept_s())
             self._roll_ups.add(last, ())
-        self._last, self._position, self._read_ms = last, dict(last.position), now_ms
+        self._last, self._position, self._read_ms = last, dict(last.position), last.written_ms
         # The store may have removed parts of expired ones: they were kept for a shorter window than the present one.
-        self._unloaded = [
+        return [
             roll_up
             for roll_up in newest_first
             if roll_up.last_slot_ms > now_ms - reach_ms and roll_up.written_ms + roll_up.kept_s * 1000 > now_ms
@@ -173,8 +222,12 @@ class Quotas:
 
     def _ends(self) -> Position:
         registry, _ = self._logs.read([])
-        ends = {log: self._logs.last(log) for logs in registry.values() for log in logs}
-        return {log: 0 if end is None else end[0] + 1 for log, end in ends.items()}
+        return {log: self._end(log) for logs in registry.values() for log in logs}
+
+    def _end(self, log: str) -> int:
+        """Returns the offset after the last item of a log."""
+        last = self._logs.last(log)
+        return 0 if last is None else last[0] + 1
 
     def _reach_ms(self) -> int:
         """Returns the age of a request up to which a window may contain it that is still to be evaluated."""
@@ -183,95 +236,155 @@ class Quotas:
     def _kept_s(self) -> int:
         return self._reach_ms() // 1000 + KEPT_LONGER_S
 
-    def _load(self, roll_up: RollUp, now_ms: int) -> None:
-        since_ms = now_ms - self._oldest_ms
-        self._view.keep_since(since_ms)
-        for body in self._roll_ups.bodies(roll_up):
-            tally = for_quotas(unpack(body), self._finest)
-            self._view.load(tally, roll_up.first_slot_ms, roll_up.last_slot_ms, since_ms)
-        self._latest_ms = max(self._latest_ms, roll_up.last_slot_ms)
+    def _load(self, newest_first: Sequence[RollUp]) -> Iterator[str]:
+        for left, roll_up in reversed(list(enumerate(newest_first))):
+            since_ms = self._now_ms - self._oldest_ms
+            self._view.keep_since(since_ms)
+            for body in self._roll_ups.bodies(roll_up):
+                tally = for_quotas(unpack(body), self._finest)
+                self._view.load(tally, roll_up.first_slot_ms, roll_up.last_slot_ms, since_ms)
+                yield from self._shrink()
+            self._latest_ms = max(self._latest_ms, roll_up.last_slot_ms)
+            if left:
+                yield LOADING.format(left)
 
-    def _new_items(self) -> Iterator[Items]:
-        """Yields the items behind the position, some at a time, and moves the position past them."""
-        behind: Collection[str] = self._position
-        taken: list[tuple[LogKey, LogItem]] = []
-        while behind is self._position or behind:
-            keys = [(log, self._position[log] + step) for log in behind for step in range(AHEAD)]
-            registry, items = self._logs.read(keys)
-            full = []
-            for log in behind:
+    def _shrink(self) -> Iterator[str]:
+        return (DROPPING for _ in self._view.shrink())
+
+    def _read(self, logs: Collection[str]) -> Generator[str, None, list[str]]:
+        """Reads ``logs``, and new ones, up to their ends, and evaluates the items. Moves the position past them.
+
+        Returns the logs of which no item was found.
+        """
+        ahead = dict.fromkeys(logs, FIRST_AHEAD)
+        quiet: list[str] = []
+        while True:
+            before = accumulate(ahead.values(), initial=0)
+            asked = {
+                log: number for (log, number), keys in zip(ahead.items(), before, strict=False) if keys < MOST_KEYS
+            }
+            registry, items = self._logs.read(
+                [(log, self._position[log] + step) for log, number in asked.items() for step in range(number)]
+            )
+            self._adopt(registry, ahead)
+            for log, number in asked.items():
+                if ahead.pop(log, None) is None:
+                    continue
                 first = self._position[log]
                 while (item := items.get(key := (log, self._position[log]))) is not None:
-                    taken.append((key, item))
                     self._position[log] += 1
-                if self._position[log] == first + AHEAD:
-                    full.append(log)
-            named = {log for logs in registry.values() for log in logs}
-            new = named - self._position.keys()
-            self._position = {log: at for log, at in self._position.items() if log in named} | dict.fromkeys(new, 0)
-            behind = [*(log for log in full if log in named), *sorted(new)]
-            if taken and (not behind or len(taken) >= MOST_ITEMS):
-                yield taken
-                taken = []
+                    self._slice.take(key, item, () if item.body is None else rolled_up(unpack(item.body), self._finest))
+                    if self._slice.entries >= SLICE:
+                        yield from self._evaluate()
+                came = self._position[log] - first
+                if came == number:
+                    ahead[log] = min(2 * number, FURTHEST_AHEAD)
+                elif not came and number == FIRST_AHEAD:
+                    quiet.append(log)
+            if not ahead:
+                break
+            yield READING
+        yield from self._evaluate()
+        return quiet
 
-    def _evaluate(self, new: Items, now_ms: int, report: QuotaReport) -> None:
-        """Merges items, and stores the offences of their clients, named after the first of the items."""
-        report.items += len(new)
-        counted = [item for _, item in new if item.body is not None]
-        tally = merged([part for item in counted for part in rolled_up(unpack(item.body or b""), self._finest)])
+    def _adopt(self, registry: Registry, ahead: dict[str, int]) -> None:
+        """Begins new logs of ``registry`` at their first offsets, and leaves those that it no longer names."""
+        named = {log for logs in registry.values() for log in logs}
+        for log in self._position.keys() - named:
+            del self._position[log]
+            ahead.pop(log, None)
+        for log in sorted(named - self._position.keys()):
+            self._position[log], ahead[log] = 0, FIRST_AHEAD
+
+    def _pass_gaps(self, logs: Collection[str]) -> list[str]:
+        """Moves the position of ``logs`` to the next item that has not been read. Returns those where there is one.
+
+        Items no longer exist if they have expired, or the table was restored from a backup. A restored log may also end
+        before the position; then the items written since the last read are new, and the others have been read.
+        """
+        moved = []
+        for log in logs:
+            at, end = self._position[log], self._end(log)
+            if end < at:
+                later = (
+                    offset
+                    for offset, item in self._logs.latest(log, self._read_ms, sys.maxsize)
+                    if item.written_ms > self._read_ms
+                )
+                self._position[log] = min(later, default=end)
+                self._report.restored += end > 0
+            elif end > at and (following := self._logs.first(log, at)):
+                self._position[log] = following[0]
+                self._report.missing += following[0] - at
+            if self._position[log] < end:
+                moved.append(log)
+        return moved
+
+    def _evaluate(self) -> Iterator[str]:
+        """Evaluates the clients of the slice, and stores their offences, named after the first of its items."""
+        taken, self._slice = self._slice, _Slice()
+        self._report.items += len(taken.keys)
+        tally = merged([part for each in taken.tallies for part in each])
         if not tally:
             return
-        log, offset = min(key for key, _ in new)
-        first_ms = min(item.first_slot_ms for item in counted)
-        last_ms = max(item.last_slot_ms for item in counted)
         self._pending.append(tally)
         self._pending_entries += entries([tally])
-        earliest_ms, latest_ms = self._pending_ms or (first_ms, last_ms)
-        self._pending_ms = min(first_ms, earliest_ms), max(last_ms, latest_ms)
-        self._latest_ms = max(self._latest_ms, last_ms)
-        self._view.keep_since(now_ms - self._oldest_ms)
-        suspects = self._view.merge(for_quotas(tally, self._finest), first_ms, last_ms)
-        # Reported each time, because the enforcer's reason to ignore an offence may no longer apply.
-        offences = [
+        earliest_ms, latest_ms = self._pending_ms or (taken.first_ms, taken.last_ms)
+        self._pending_ms = min(taken.first_ms, earliest_ms), max(taken.last_ms, latest_ms)
+        self._latest_ms = max(self._latest_ms, taken.last_ms)
+        self._view.keep_since(self._now_ms - self._oldest_ms)
+        suspects = self._view.merge(for_quotas(tally, self._finest), taken.first_ms, taken.last_ms)
+        offences = self._announced.fresh(
             replace(offence, last_ms=min(offence.last_ms, self._latest_ms))  # the slot may not be over yet
-            for offence in self._view.offences(suspects, first_ms, last_ms)
-        ]
-        arrived_ms = min(item.arrived_ms for item in counted)
+            for offence in self._view.offences(suspects, taken.first_ms, taken.last_ms, self._announced)
+        )
+        self._announced.add(offences)
+        log, offset = min(taken.keys)
         detections = detections_of(
             offences,
             log=log,
             offset=offset,
             rule_set=self._rule_set.version,
-            detected_ms=now_ms,
-            arrived_ms=arrived_ms,
+            detected_ms=self._now_ms,
+            arrived_ms=taken.arrived_ms,
         )
         self._detect(detections)
-        report.detections += detections
+        self._report.detections += detections
+        yield READING
+        yield from self._shrink()
+        if self._pending_entries > MOST_PENDING:
+            yield from self._add_up()
+            if self._pending_entries > MOST_PENDING // 2:
+                yield from self._roll_up()
 
-    def _roll_up(self, now_ms: int, report: QuotaReport) -> None:
+    def _add_up(self) -> Iterator[str]:
+        """Adds up what has been read since the last roll-up, so that a client in many items takes the memory of one."""
+        sums = []
+        for tally in summed(self._pending):
+            sums.append(tally)
+            yield ADDING_UP
+        self._pending, self._pending_entries = sums, entries(sums)
+        if self._pending_ms is not None:
+            self._view.add_up((for_quotas(tally, self._finest) for tally in sums), *self._pending_ms)
+
+    def _roll_up(self) -> Iterator[str]:
         """Writes what has been read since the last roll-up. Raises Conflict if another container has."""
         assert self._last is not None
+        yield from self._add_up()
+        bodies: list[bytes] = []
+        for tally in self._pending:
+            bodies += packed(tally)
+            yield ADDING_UP
         first_ms, last_ms = self._pending_ms or (0, 0)
         roll_up = RollUp(
             number=self._last.number + 1,
             position=dict(self._position),
-            written_ms=now_ms,
+            written_ms=self._now_ms,
             first_slot_ms=first_ms,
             last_slot_ms=last_ms,
             kept_s=self._kept_s(),
         )
-        self._roll_ups.add(roll_up, bodies(self._pending))
+        self._roll_ups.add(roll_up, bodies)
         self._last, self._pending, self._pending_entries, self._pending_ms = roll_up, [], 0, None
-        report.roll_ups += 1
-
-    def _pass_gaps(self, report: QuotaReport) -> None:
-        """Moves the position past items that no longer exist, as after the table was restored, up to the next ones."""
-        ends = {log: self._logs.last(log) for log in self._position}
-        behind = {log: at for log, at in self._position.items() if (end := ends[log]) is not None and end[0] >= at}
-        _, items = self._logs.read(behind.items())
-        for log, at in behind.items():
-            if (log, at) not in items:
-                offsets = [offset for offset, _ in self._logs.latest(log, 0, sys.maxsize)]
-                oldest = min(offset for offset in offsets if offset >= at)
-                report.missing += oldest - at
-                self._position[log] = oldest
+        self._view.settle()
+        self._report.roll_ups += 1

@@ -68,6 +68,9 @@ class MemoryTallyLogs:
     def last(self, log: str) -> tuple[int, LogItem] | None:
         return max(self._logs.get(log, {}).items(), default=None)
 
+    def first(self, log: str, offset: int) -> tuple[int, LogItem] | None:
+        return min((entry for entry in self._logs.get(log, {}).items() if entry[0] >= offset), default=None)
+
     def latest(
         self, log: str, written_since_ms: int, before: int, most: int = sys.maxsize
     ) -> Sequence[tuple[int, LogItem]]:

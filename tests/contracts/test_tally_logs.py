@@ -418,6 +418,16 @@ def test_the_last_item_is_the_one_at_the_highest_offset(tally_logs: TallyLogs) -
     assert tally_logs.last(LOG) == (100, item(100, written_ms=NOW_MS - 100))
 
 
+@pytest.mark.parametrize(("offset", "first"), [(0, 9), (9, 9), (10, 10), (11, 100), (100, 100), (101, None)])
+def test_the_first_item_from_an_offset_on_may_lie_behind_a_gap(
+    tally_logs: TallyLogs, offset: int, first: int | None
+) -> None:
+    for each in (9, 10, 100):
+        tally_logs.append(LOG, each, [item(each)])
+    tally_logs.append(LOG + "1", 200, [item(200)])
+    assert tally_logs.first(LOG, offset) == (None if first is None else (first, item(first)))
+
+
 def test_a_log_without_items_has_no_last_item(tally_logs: TallyLogs) -> None:
     tally_logs.register("s", (), (LOG,))
     assert tally_logs.last(LOG) is None
@@ -647,11 +657,11 @@ def test_every_read_is_strongly_consistent(tables: Tables) -> None:
     assert all(params["ConsistentRead"] for _, params in others)
 
 
-def test_the_end_of_a_log_costs_the_read_of_one_item(tables: Tables) -> None:
+def test_the_end_of_a_log_and_its_next_item_cost_the_read_of_one_item(tables: Tables) -> None:
     logs = TallyTable(tables.client, tables.tally)
     for offset in range(3):
         logs.append(LOG, offset, [item(offset)])
     with calls_of(tables.client) as calls:
         logs.last(LOG)
-    ((_, params),) = calls
-    assert params["Limit"] == 1
+        logs.first(LOG, 1)
+    assert [(params["Limit"], params["ConsistentRead"]) for _, params in calls] == [(1, True), (1, True)]

@@ -55,6 +55,7 @@ class DiesAppending:
         self._logs = site.world.tally_logs
         self._after = after
         self.read, self.last, self.latest = self._logs.read, self._logs.last, self._logs.latest
+        self.first = self._logs.first
         self.register, self.counted_up_to = self._logs.register, self._logs.counted_up_to
         self.position, self.store_position = self._logs.position, self._logs.store_position
 

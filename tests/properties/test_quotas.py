@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TypeVar
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.bootstrap import World, compose
 from chalicelib.config import read_config
+from chalicelib.core import roll_ups
 from chalicelib.core.rules import Rule
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state.detections import Detection
 from chalicelib.core.state.rule_sets import ACTIVE, StoredRules
 from chalicelib.core.tally import RETENTION_S, kept_s
+from chalicelib.pipeline import quotas
 from chalicelib.pipeline.ingest import Batch
 from chalicelib.pipeline.stored import State
 from chalicelib.ports import LogItem, LogKey, Registry, RollUp, Unavailable
@@ -106,15 +109,24 @@ STEPS = st.lists(
 
 
 @settings(max_examples=12)
-@given(limits=st.tuples(st.integers(0, 5), st.integers(0, 9)), steps=STEPS, every=st.sampled_from([0, 2, 3, 5, 11]))
+@given(
+    limits=st.tuples(st.integers(0, 5), st.integers(0, 9)),
+    steps=STEPS,
+    every=st.sampled_from([0, 2, 3, 5, 11]),
+    most=st.sampled_from([1, 4, 500_000]),
+)
 def test_a_client_is_over_a_quota_if_and_only_if_its_requests_were(
-    limits: tuple[int, int], steps: list[Step], every: int
+    limits: tuple[int, int], steps: list[Step], every: int, most: int
 ) -> None:
+    """``most``: entries that are added up, or evaluated together, at most."""
     text = "".join(
         f'[[rule]]\nname = "q{days}"\nlimit = {limit}\nwindow = "{days}d"\n'
         for days, limit in zip((1, 2), limits, strict=True)
     )
-    over = detected(text, steps, every)
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((quotas, "MOST_PENDING"), (quotas, "SLICE"), (roll_ups, "PIECE")):
+            patch.setattr(module, name, most)
+        over = detected(text, steps, every)
     made: dict[str, list[int]] = defaultdict(list)
     for at_ms, step in zip(times(steps), steps, strict=True):
         for client, back in step.requests:

@@ -67,6 +67,10 @@ class RecordedLogs(MemoryTallyLogs):
         self._begin("last")
         return super().last(log)
 
+    def first(self, log: str, offset: int) -> tuple[int, LogItem] | None:
+        self._begin("first")
+        return super().first(log, offset)
+
     def latest(
         self, log: str, written_since_ms: int, before: int, most: int = sys.maxsize
     ) -> Sequence[tuple[int, LogItem]]:

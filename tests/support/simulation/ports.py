@@ -53,6 +53,9 @@ class SwitchingTallyLogs:
     def last(self, log: str) -> tuple[int, LogItem] | None:
         return self._schedule.call(f"last {log}", lambda: self._logs.last(log))
 
+    def first(self, log: str, offset: int) -> tuple[int, LogItem] | None:
+        return self._schedule.call(f"first {log} {offset}", lambda: self._logs.first(log, offset))
+
     def latest(
         self, log: str, written_since_ms: int, before: int, most: int = sys.maxsize
     ) -> Sequence[tuple[int, LogItem]]:

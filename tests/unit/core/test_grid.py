@@ -257,10 +257,10 @@ def test_near_clients_are_forgotten_when_they_are_too_many(monkeypatch: pytest.M
 
 def test_clients_are_dropped_by_share_and_the_oldest_first() -> None:
     full = filled([{CLIENTS[0]: {0: 1}}, {CLIENTS[1]: {100: 1}}, {CLIENTS[2]: {300: 4}}])
-    assert full.entries_by_share(limit=9) == {100: 2, 400: 1}
-    assert full.drop(limit=9, share=100, most=1) == (1, 0)
+    assert sum(full.entries_by_share(limit=9), Counter()) == {100: 2, 400: 1}
+    assert list(full.drop(limit=9, share=100, most=1)) == [(1, 1), (0, 0), (0, 0)]
     assert full.clients() == {CLIENTS[1]: {100: 1}, CLIENTS[2]: {300: 4}}
-    assert full.drop(limit=9, share=400, most=0) == (1, 0)
+    assert sum(dropped for dropped, _ in full.drop(limit=9, share=400, most=0)) == 1
     assert full.clients() == {CLIENTS[2]: {300: 4}}
     assert full.entries == 1
 
@@ -268,5 +268,5 @@ def test_clients_are_dropped_by_share_and_the_oldest_first() -> None:
 def test_a_near_client_is_not_dropped() -> None:
     full = filled([{CLIENTS[0]: {0: 1}, CLIENTS[1]: {0: 1}}])
     full.slots(CLIENTS[1])
-    full.drop(limit=9, share=900, most=0)
+    assert list(full.drop(limit=9, share=900, most=0)) == [(1, 0)]
     assert full.clients() == {CLIENTS[1]: {0: 1}}

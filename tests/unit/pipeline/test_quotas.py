@@ -1,9 +1,12 @@
 """Quotas: when roll-ups are written, what a container starts with, and what it does when something is missing."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
+from chalicelib.core import roll_ups
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules import Rule, RuleSet
@@ -13,7 +16,7 @@ from chalicelib.core.view import View
 from chalicelib.pipeline import quotas
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.log_writer import BatchTally
-from chalicelib.pipeline.quotas import AHEAD, EVERY_MS, REACH_MS, Quotas
+from chalicelib.pipeline.quotas import DROPPING, EVERY_MS, FURTHEST_AHEAD, MOST_KEYS, REACH_MS, Quotas
 from chalicelib.pipeline.tally_logs import RESERVE_S
 from chalicelib.ports import RollUp, Unavailable
 from chalicelib.reports import QuotaReport
@@ -50,14 +53,13 @@ class Site:
         self, most_entries: int = 100_000, detect: Callable[[Sequence[Detection]], None] | None = None
     ) -> Quotas:
         def view(rules: RuleSet) -> View:
-            return View(rules, sample_rate=100, most_entries=most_entries)
+            return View(rules, sample_rate=100, most_entries=most_entries, drops_at_once=False)
 
         return Quotas(
             logs=self.logs,
             roll_ups=self.roll_ups,
             rules=lambda _: RulesInUse(self.rules),
             new_view=view,
-            most_entries=most_entries,
             detect=detect or self.detections.extend,
         )
 
@@ -132,12 +134,12 @@ def test_many_items_of_many_shards_are_each_read_once() -> None:
     site = Site()
     container = site.container()
     run(container, NOW)
-    for number in range(2 * AHEAD + 1):
+    for number in range(2 * FURTHEST_AHEAD + 1):
         site.count(NOW + number, shard=f"{SHARD}{number % 2}")
-    assert run(container, NOW + MINUTE).items == 2 * AHEAD + 1
+    assert run(container, NOW + MINUTE).items == 2 * FURTHEST_AHEAD + 1
     assert run(container, NOW + 2 * MINUTE).items == 0
     run(container, NOW + HOUR)
-    assert site.stored() == 2 * AHEAD + 1
+    assert site.stored() == 2 * FURTHEST_AHEAD + 1
 
 
 def test_an_offence_is_no_later_than_the_latest_request() -> None:
@@ -218,7 +220,7 @@ def test_after_a_pause_in_which_items_may_have_expired_counting_begins_again_and
     assert site.offenders() == [("97.97.97.97/32", 6)]
 
 
-def test_items_that_have_disappeared_are_passed_and_counted_once_an_hour() -> None:
+def test_items_that_have_disappeared_are_passed_and_counted() -> None:
     site = Site()
     container = site.container()
     run(container, NOW)
@@ -228,20 +230,90 @@ def test_items_that_have_disappeared_are_passed_and_counted_once_an_hour() -> No
     site.logs.lose(log, 1)
     site.logs.lose(log, 2)
     assert run(container, NOW + MINUTE).items == 1
-    report = run(container, NOW + HOUR)
-    assert (report.missing, report.items) == (2, 0)
-    assert run(container, NOW + HOUR + MINUTE).items == 5
+    report = run(container, NOW + 2 * MINUTE)
+    assert (report.missing, report.items) == (2, 5)
     assert site.offenders() == [("97.97.97.97/32", 6)]
 
 
-def test_a_new_item_at_the_turn_of_an_hour_is_not_taken_for_a_gap() -> None:
+def test_a_new_item_is_not_taken_for_a_gap() -> None:
     site = Site()
     container = site.container()
     run(container, NOW)
     site.count(NOW)
-    site.logs.before["last"] = lambda: site.count(NOW + HOUR)
-    assert run(container, NOW + HOUR).missing == 0
+    run(container, NOW + MINUTE)
+    site.logs.before["last"] = lambda: site.count(NOW + 2 * MINUTE)
+    report = run(container, NOW + 2 * MINUTE)
+    assert (report.missing, report.items) == (0, 1)
     assert site.logs.read_backwards == [], "the log need not be read"
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["seen before a new item", "seen with it"])
+def test_after_a_restore_of_the_table_only_what_was_written_since_is_counted(*, before: bool) -> None:
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    for second in range(4):
+        site.count(NOW + second * SECOND)
+    run(container, NOW + MINUTE)
+    (log,) = site.logs.registry[SHARD]
+    for offset in (2, 3):
+        site.logs.lose(log, offset)
+    site.writer = Writer(site.logs)
+    if before:
+        site.count(NOW + 90 * SECOND)
+    report = run(container, NOW + 2 * MINUTE)
+    assert (report.restored, report.missing, report.items) == (1, 0, before)
+    if not before:
+        site.count(NOW + 150 * SECOND)
+    run(container, NOW + 3 * MINUTE)
+    site.count(NOW + 3 * MINUTE)
+    report = run(container, NOW + 4 * MINUTE)
+    assert (report.restored, report.items, site.offenders()) == (0, 1, [("97.97.97.97/32", 6)])
+    run(container, NOW + HOUR)
+    assert site.stored() == 6
+
+
+def test_an_offence_is_reported_once_and_again_after_an_hour() -> None:
+    """Whatever made the enforcer ignore it, such as a pause, may have ended."""
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    site.count(NOW, 6)
+    minutes = []
+    for minute in range(1, 130):
+        site.count(NOW + minute * MINUTE, client=b"bbbb")
+        if minute % 2:
+            site.count(NOW + minute * MINUTE - SECOND)
+        before = len(site.offenders())
+        run(container, NOW + minute * MINUTE)
+        minutes += [minute for network, _ in site.offenders()[before:] if network == "97.97.97.97/32"]
+    assert minutes[0] == 1
+    assert len(minutes) < 12, "it is reported again whenever later requests alone are over the limit"
+    assert max(later - earlier for earlier, later in pairwise(minutes)) <= 62
+
+
+def test_an_offence_by_few_requests_that_goes_on_is_reported_each_hour() -> None:
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    site.count(NOW, 6)
+    reported = []
+    for minute in range(1, 150, 30):
+        site.count(NOW + minute * MINUTE - SECOND)
+        before = len(site.detections)
+        run(container, NOW + minute * MINUTE)
+        reported += [minute] if len(site.detections) > before else []
+    assert reported == [1, 61, 121]
+
+
+def test_calls_are_so_small_that_the_largest_items_fit_into_memory() -> None:
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    for number in range(1000):
+        site.count(NOW + number, shard=f"{SHARD}{number % 25}")
+    assert run(container, NOW + MINUTE).items == 1000
+    assert max(map(len, site.logs.keys_read)) < MOST_KEYS + FURTHEST_AHEAD
 
 
 def test_what_time_does_not_suffice_for_is_left_to_the_next_run() -> None:
@@ -266,26 +338,54 @@ def test_what_time_does_not_suffice_for_is_left_to_the_next_run() -> None:
 
 def test_a_backlog_is_rolled_up_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quotas, "MOST_PENDING", 5)
-    monkeypatch.setattr(quotas, "MOST_ITEMS", 10)
+    monkeypatch.setattr(quotas, "SLICE", 10)
     site = Site()
     container = site.container()
     run(container, NOW)
-    for number in range(3 * AHEAD):
+    for number in range(95):
         site.count(NOW + number, client=number.to_bytes(4, "big"))
-    assert run(container, NOW + MINUTE).roll_ups == 3
-    assert site.stored() == 3 * AHEAD
+    assert run(container, NOW + MINUTE).roll_ups == 9
+    assert site.stored() == 90
+    run(container, NOW + HOUR + MINUTE)
+    assert site.stored() == 95
 
 
-def test_a_full_memory_is_filled_again_from_roll_ups_in_which_minutes_are_added_up() -> None:
+def test_a_backlog_that_does_not_fit_into_the_time_of_a_run_makes_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "MOST_PENDING", 20)
+    monkeypatch.setattr(quotas, "SLICE", 10)
+    monkeypatch.setattr(roll_ups, "PIECE", 4)
     site = Site()
-    container = site.container(most_entries=90)
+    run(site.container(), NOW)
+    for number in range(99):
+        site.count(NOW + number, client=number.to_bytes(4, "big"))
+    container, now = site.container(), NOW
+    while site.stored() < 90:
+        now += SECOND
+        assert run(container, now, lambda: RESERVE_S - 1).unfinished
+        assert now < NOW + 99 * SECOND
+    assert run(site.container(), now).items == 9
+
+
+def test_a_client_of_many_items_takes_the_memory_of_one_and_is_rolled_up_each_hour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quotas, "MOST_PENDING", 12)
+    site = Site()
+    site.rules = RuleSet((replace(DAILY, limit=84),))
+    container = site.container()
     run(container, NOW)
     for minute in range(60):
         site.count(NOW + minute * MINUTE)
-        before = run(container, NOW + minute * MINUTE + 1).entries
-    run(container, NOW + HOUR)
-    assert (before, run(container, NOW + HOUR + MINUTE).entries) == (60, 5)
-    assert len(site.detections) == 55
+        report = run(container, NOW + minute * MINUTE + 1)
+        assert report.entries <= 12
+        assert not report.roll_ups
+    report = run(container, NOW + HOUR)
+    assert (report.roll_ups, report.entries, site.stored()) == (1, 5, 60)
+    for minute in range(60, 85):
+        assert site.offenders() == []
+        site.count(NOW + minute * MINUTE)
+        run(container, NOW + minute * MINUTE + 1)
+    assert site.offenders() == [("97.97.97.97/32", 85)]
 
 
 def test_past_the_memory_clients_are_dropped_and_counted() -> None:
@@ -295,6 +395,23 @@ def test_past_the_memory_clients_are_dropped_and_counted() -> None:
     for number in range(20):
         site.count(NOW, client=number.to_bytes(4, "big"))
     assert run(container, NOW + MINUTE).dropped >= 10
+
+
+def test_clients_are_dropped_in_steps_and_nothing_is_read_before_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "SLICE", 4)
+    site = Site()
+    container = site.container(most_entries=10)
+    run(container, NOW)
+    for number in range(16):
+        site.count(NOW, client=number.to_bytes(4, "big"), requests=3 if number == 1 else 1)
+    reports = [run(container, NOW + second * SECOND, lambda: RESERVE_S - 1) for second in range(40)]
+    assert DROPPING in [report.unfinished for report in reports]
+    assert sum(report.dropped for report in reports) + reports[-1].entries == 16
+    assert reports[-1].entries <= 10
+    assert reports[-1].unfinished is None
+    site.count(NOW, client=(1).to_bytes(4, "big"), requests=3)
+    run(container, NOW + MINUTE)
+    assert site.offenders() == [("0.0.0.1/32", 6)]
 
 
 def test_a_changed_limit_keeps_the_counts() -> None:
