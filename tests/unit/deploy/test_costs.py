@@ -1,5 +1,6 @@
 """The cost model against examples worked out by hand."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from sluice.deploy.costs import (
     PRICES,
     SECONDS_PER_MONTH,
     SOURCES,
+    Cost,
     Load,
     attack_dollars,
     load_of,
@@ -176,6 +178,18 @@ def test_the_documented_table_is_current() -> None:
         cells = [f"${total(monthly_costs(load_of(source, rate))):,.0f}" for source in SOURCES]
         provisioned = f"${total(monthly_costs(Load(requests_per_second=rate, shards=shards))):,.0f} ({shards})"
         assert f"| {rate:,} | {' | '.join(cells)} | {provisioned} |" in text
+
+
+def test_the_documented_bill_is_current() -> None:
+    text = (ROOT / "docs" / "operate" / "deploying.md").read_text()
+    load = Load(requests_per_second=1000)
+    costs = monthly_costs(load)
+    for cost in [*costs, Cost("total", "", total(costs))]:
+        line = rf"^{re.escape(cost.item)} +{re.escape(cost.quantity)} *{cost.dollars:,.2f}$"
+        assert re.search(line, text, re.MULTILINE), cost
+    two = total(monthly_costs(replace(load, shards=2)))
+    assert f"--shards 2 accepts 2,000 and costs {two:,.2f} USD per month" in text
+    assert f"An attack of 100,000 requests per second adds {attack_dollars(load, 100_000):,.2f} USD per hour" in text
 
 
 def test_logs_in_s3_have_an_item_of_their_own_and_cost_little() -> None:
