@@ -49,9 +49,11 @@ def drift(inspection: Inspection) -> Iterator[Finding]:
     for step in steps:
         if step.action is not StepAction.KEEP:
             what = "is missing" if step.action is StepAction.CREATE else step.detail
-            remedy = inspection.setup + (
-                " --print cloudformation, cdk or terraform-site" if step.action is StepAction.LEAVE else ""
-            )
+            remedy = inspection.setup
+            if step.action is StepAction.LEAVE:
+                remedy += " --print cloudformation, cdk or terraform-site"
+            elif step.action is StepAction.REFUSE:
+                remedy = f"do as described, then run {inspection.setup}"
             yield Finding("drift", f"{step.resource.kind} {step.resource.name}: {what}", remedy)
 
 
@@ -81,9 +83,10 @@ def of_stack(inspection: Inspection) -> Iterator[Finding]:
 
 def deployed(inspection: Inspection) -> Iterator[Finding]:
     """Finds functions that are not deployed, or not with the code that all functions share."""
-    for name in deployed_functions(inspection.stage):
-        if name not in inspection.functions:
-            yield Finding("functions", f"{name} is not deployed", inspection.restore)
+    missing = [name for name in deployed_functions(inspection.stage) if name not in inspection.functions]
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
+        yield Finding("functions", f"{', '.join(missing)} {are} not deployed", inspection.restore)
     if len({function["CodeSha256"] for function in inspection.functions.values()}) > 1:
         what = "the functions run different code, because a deployment was interrupted"
         yield Finding("functions", what, inspection.restore)

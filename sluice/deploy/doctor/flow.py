@@ -20,12 +20,14 @@ WAITING_S = 1800
 
 
 def records(inspection: Inspection) -> Iterator[Finding]:
-    stream, shards = inspection.stage.log_stream, inspection.stage.choices.shards
-    live = inspection.stage.choices.live
-    if live and not inspection.metric("AWS/Kinesis", "IncomingRecords", "Sum", StreamName=stream):
+    choices, stream = inspection.stage.choices, inspection.stage.log_stream
+    shards = choices.shards
+    if choices.live and not inspection.metric("AWS/Kinesis", "IncomingRecords", "Sum", StreamName=stream):
         what = f"nothing has arrived in {stream} for {METRIC_PERIOD_S // 60} minutes"
         waf = inspection.change("--source waf --web-acl NAME", "WafLogsFrom=ARN")
         remedy = f"count a log with requests: {inspection.setup} --distribution ID, or --log-group NAME; or {waf}"
+        if choices.distributions or choices.web_acls or choices.log_groups or choices.load_balancers:
+            remedy = f"send requests to the site, and run this again five minutes later; if it is used, {remedy}"
         yield Finding("records", what, remedy)
     rejected = inspection.metric("AWS/Kinesis", "WriteProvisionedThroughputExceeded", "Sum", StreamName=stream)
     if rejected:

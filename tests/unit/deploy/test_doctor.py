@@ -755,7 +755,14 @@ def test_an_empty_stream_is_reported(world: World) -> None:
     world.set_up(stage)
     findings = inspect(Inspection(stage, world.account, world.project, NOW))
     assert {"records", "functions", "sweep", "web ACL"} <= {finding.check for finding in findings}
-    assert "nothing has arrived" in next(finding.what for finding in findings if finding.check == "records")
+    (arrived,) = [finding for finding in findings if finding.check == "records"]
+    assert "nothing has arrived" in arrived.what
+    assert arrived.remedy.startswith("count a log with requests: sluice setup")
+    (functions,) = [finding.what for finding in findings if finding.check == "functions"]
+    assert functions == "ingest, evaluate, enforce, publish, sweep, api_handler, authorize are not deployed"
+    attached = Inspection(world.stage(distributions=("E2EXAMPLE1234",)), world.account, world.project, NOW)
+    (arrived,) = records(attached)
+    assert arrived.remedy.startswith("send requests to the site, and run this again five minutes later; if it is used")
     assert [finding.wrong for finding in findings] == sorted((finding.wrong for finding in findings), reverse=True)
 
 
