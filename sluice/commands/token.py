@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,23 @@ class Place:
     profile: str | None
     parameter: str | None
     file: Path | None
+
+    @property
+    def options(self) -> str:
+        """The options by which another command finds the same place, each after a space.
+
+        >>> Place("test", "eu-west-1", None, None, None).options, Place("prod", None, None, None, None).options
+        (' --stage test --region eu-west-1', '')
+        """
+        if self.file is not None:
+            return f" --file {shlex.quote(str(self.file))}"
+        named = {
+            "stage": self.stage if self.stage != "prod" else None,
+            "region": self.region,
+            "profile": self.profile,
+            "parameter": self.parameter,
+        }
+        return "".join(f" --{name} {shlex.quote(value)}" for name, value in named.items() if value)
 
     @contextmanager
     def opened(self) -> Iterator[FileTokens | ParameterTokens]:
@@ -121,7 +139,7 @@ def create(name: str, role: str, lives: str, forever: bool, place: Place, as_jso
     click.echo(text)
     expiry = "never expires" if expires_at is None else f"expires {local(expires_at)}"
     click.echo(f"Token {issued.id} of {name} ({role}) {expiry}. It is not shown again.", err=True)
-    click.echo(f"Undo with:  sluice token revoke {issued.id}", err=True)
+    click.echo(f"Undo with:  sluice token revoke {issued.id}{place.options}", err=True)
 
 
 @token.command(name="list")
@@ -162,4 +180,5 @@ def revoke(which: str, place: Place, yes: bool) -> None:
         store.write(tuple(t for t in store.fresh() if t.hash != revoked.hash))
     accepted_s = CACHED_S + AUTHORIZED_S
     click.echo(f"Revoked token {revoked.id} of {revoked.name}. It may be accepted for another {accepted_s} s.")
-    click.echo(f"It cannot be restored. Create a new one:  sluice token create {revoked.name} --role {revoked.role}")
+    create = f"sluice token create {shlex.quote(revoked.name)} --role {revoked.role}{place.options}"
+    click.echo(f"It cannot be restored. Create a new one:  {create}")

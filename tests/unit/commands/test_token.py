@@ -1,6 +1,7 @@
 """Tokens are shown once, kept as hashes, and rotated without a gap."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,16 @@ def test_no_parameter_is_created_that_no_stage_reads(world: World, words: tuple[
     assert "/sluice/staging/tokens does not exist in us-east-1" in refused.stderr
     assert "sluice setup --stage staging --region us-east-1" in refused.stderr
     assert world.account.client("ssm").describe_parameters()["Parameters"] == []
+
+
+def test_what_a_command_names_next_finds_the_same_store(tokens: Tokens) -> None:
+    created = tokens.run("create", "alice of ops")
+    (undo,) = [line for line in created.stderr.splitlines() if line.startswith("Undo with:")]
+    program, group, *words = shlex.split(undo.removeprefix("Undo with:"))
+    revoked = CliRunner().invoke(main, [group, *words, "--yes"])
+    assert (program, group, revoked.exit_code) == ("sluice", "token", 0)
+    (again,) = [line for line in revoked.stdout.splitlines() if "Create a new one:" in line]
+    _, group, *words = shlex.split(again.partition("new one:")[2])
+    assert CliRunner().invoke(main, [group, *words]).exit_code == 0
+    (token,) = load_tokens(tokens.path.read_text())
+    assert (token.name, token.role) == ("alice of ops", "viewer")
