@@ -14,6 +14,7 @@ from sluice.deploy.policies import deployed_functions
 from sluice.deploy.preflight import check, notes, reservations
 from sluice.deploy.quotas import check_roles
 from sluice.deploy.resources.chalice_config import Project
+from sluice.deploy.stack import BY_ITS_OWNER
 from sluice.deploy.stage import Stage
 
 
@@ -40,7 +41,10 @@ def deploy(stage: str, account: AwsAccount, project: Project, dry_run: bool, yes
         stage, account, f"create it first: sluice setup --stage {stage} --region {account.region}"
     )
     if existing.choices.stack:
-        raise click.ClickException(f"stack {existing.choices.stack} deploys the functions: run 'sluice stack deploy'")
+        raise click.ClickException(
+            f"stack {existing.choices.stack} deploys the functions: run 'sluice stack deploy', or update the stack "
+            f"{BY_ITS_OWNER}"
+        )
     with attempting("look for what is deployed"):
         deployed = look_up(existing, account)
         sources = sources_of(existing, account)

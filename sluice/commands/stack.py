@@ -17,6 +17,7 @@ from sluice.commands.shared.deployment import (
     plan_options,
     project_option,
     refuse_if_any,
+    refuse_if_kept,
     show_plan,
     stage_command,
 )
@@ -208,6 +209,7 @@ def delete(
         show_plan(existing, steps, console)
         console.print()
     if not dry_run:
+        refuse_if_kept(steps, with_stack=True)
         carry_out(steps, account, console, "Remove all this, with all blocks, rules and audit?", yes=yes)
         left = left_over(own, account)
         if left:

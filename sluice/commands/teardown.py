@@ -5,14 +5,22 @@ import time
 
 import click
 
-from sluice.commands.shared.deployment import carry_out, choices_of, plan_options, show_plan, stage_command
+from sluice.commands.shared.deployment import (
+    carry_out,
+    choices_of,
+    plan_options,
+    refuse_if_kept,
+    show_plan,
+    stage_command,
+)
 from sluice.commands.shared.output import output, print_json
-from sluice.deploy.account import AwsAccount, AwsError
+from sluice.deploy.account import AwsAccount, AwsError, attempting
 from sluice.deploy.apply import left_over, survey_remains
-from sluice.deploy.plan import to_tear_down
+from sluice.deploy.plan import StepAction, to_tear_down
 from sluice.deploy.resources import remains_of
 from sluice.deploy.resources.chalice_config import Project
 from sluice.deploy.resources.leftovers import BlockedClients
+from sluice.deploy.stack import BY_ITS_OWNER, is_published
 from sluice.deploy.stage import Choices, Refusal, Stage
 
 
@@ -42,6 +50,7 @@ def teardown(stage: str, account: AwsAccount, project: Project, dry_run: bool, y
         show_plan(existing, steps, console)
         console.print()
     if not dry_run:
+        refuse_if_kept(steps)
         carry_out(steps, account, console, "Remove all this, with all blocks, rules and audit?", yes=yes)
         # The IP sets of a stack stay until the stack is deleted, and are empty.
         left = left_over([each for each in remains if not isinstance(each, BlockedClients)], account)
@@ -53,9 +62,14 @@ def teardown(stage: str, account: AwsAccount, project: Project, dry_run: bool, y
         rows = [step.row() for step in steps]
         print_json({"stage": stage, "applied": not dry_run, "steps": rows, "undo": undo})
     elif not dry_run and stack:
-        console.print(f"\nNow delete the stack:  {existing.command('stack delete')}")
+        with attempting("look for the stack"):
+            published = is_published(account, stack)
+        delete = f" {stack} {BY_ITS_OWNER}" if published else f":  {existing.command('stack delete')}"
+        console.print(f"\nNow delete the stack{delete}", soft_wrap=True)
     elif not dry_run:
-        console.print(f"\nNothing of the stage is left in the account. To create a new, empty stage:  {undo}")
+        elsewhere = any(step.resource.elsewhere for step in steps if step.action is StepAction.LEAVE)
+        but = " but what another tool has made" if elsewhere else ""
+        console.print(f"\nNothing of the stage is left in the account{but}. To create a new, empty stage:  {undo}")
 
 
 def stage_to_remove(name: str, account: AwsAccount, stack: str = "") -> Stage:

@@ -62,6 +62,10 @@ class Resource(ABC):
     def remove(self, account: AwsAccount, existing: Existing) -> None:  # noqa: B027 - see ``dependent``
         """Removes the item."""
 
+    def keeps(self, existing: Existing) -> str:  # noqa: ARG002
+        """Returns kind and name of what AWS does not delete as long as the item exists; empty for nothing."""
+        return ""
+
     def tagged(self, tags: Iterable[Mapping[str, str]]) -> bool:
         """Returns whether tags, in the form that most AWS calls return, name the stage."""
         return {"Key": TAG, "Value": self.stage.name} in tags

@@ -53,7 +53,7 @@ def cloudformation_of(stage: Stage, rule_group_arn: str, sources: Sources) -> Pr
         logged = {"RealtimeLogConfigArn": log_config_arn(stage)}
         behaviours = {"DefaultCacheBehavior": logged, "CacheBehaviors": [logged]}
         added["AWS::CloudFront::Distribution"] = {"DistributionConfig": behaviours}
-    if "waf" in choices.sources:
+    if "waf" in choices.sources and not choices.stack:  # a stack has its own
         group = stage.location.arn("logs", f"log-group:{stage.waf_log_group}")
         logging = {"LogDestinationConfigs": [group], "RedactedFields": list(REDACTED)}
         added["AWS::WAFv2::LoggingConfiguration"] = logging

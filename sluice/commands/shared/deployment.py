@@ -94,6 +94,25 @@ def refuse_if_any(steps: Sequence[Step]) -> None:
         raise Refusal("\n".join(f"{step.resource.kind} {step.resource.name} {step.detail}" for step in refused))
 
 
+def refuse_if_kept(steps: Sequence[Step], *, with_stack: bool = False) -> None:
+    """Raises Refusal if a plan removes what something that another tool has made, and that is left, refers to.
+
+    With ``with_stack``, everything is removed that the stack has created.
+    """
+    removed = {f"{step.resource.kind} {step.resource.name}" for step in steps if step.action is StepAction.REMOVE}
+    kept = [
+        f"{step.resource.kind} {step.resource.name} refers to {what}"
+        for step in steps
+        if step.action is StepAction.LEAVE and step.resource.elsewhere and step.existing is not None
+        if (what := step.resource.keeps(step.existing)) and (with_stack or what in removed)
+    ]
+    if kept:
+        raise Refusal(
+            f"{'; '.join(kept)}: AWS deletes nothing that is in use. Remove the reference with the tool that made it, "
+            "and run the same command again. Nothing was changed"
+        )
+
+
 def carry_out(steps: Sequence[Step], account: AwsAccount, console: Console, question: str, *, yes: bool) -> None:
     """Applies a plan after confirmation and prints each step. Raises AwsError, whose message says how to continue."""
     if not yes:

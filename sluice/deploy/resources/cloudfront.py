@@ -98,6 +98,9 @@ class DistributionLogging(Resource):
                 return Existing(ours=True)
         return None
 
+    def keeps(self, existing: Existing) -> str:  # noqa: ARG002
+        return f"{LogConfig.kind} {self.stage.log_config}"
+
     def create(self, account: AwsAccount) -> None:
         self._edit(account, None, self._config_arn())
 

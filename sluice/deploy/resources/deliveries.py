@@ -98,6 +98,9 @@ class LogDelivery(Resource):
         facts = {"id": next(iter(ids), None), "source": source}
         return Existing(ours=True, facts=facts) if ids or source == self.own_source else None
 
+    def keeps(self, existing: Existing) -> str:
+        return f"{DeliveryDestination.kind} {self.stage.prefix}" if existing.facts["id"] else ""
+
     def create(self, account: AwsAccount) -> None:
         client, source = account.client("logs"), self.source(account)
         if source is None:

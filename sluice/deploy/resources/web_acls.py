@@ -28,7 +28,7 @@ from sluice.deploy.placement import (
     restored,
 )
 from sluice.deploy.resource import Existing, Resource
-from sluice.deploy.resources.waf import BUSY, gist, ip_sets_of
+from sluice.deploy.resources.waf import BUSY, RuleGroup, gist, ip_sets_of
 from sluice.deploy.rule_group import Answers, WafRule, arns_in, capacity_of, rules_of, visibility, wcu
 from sluice.deploy.stage import MOST_REFERENCES, Refusal, Stage
 
@@ -69,6 +69,9 @@ class WebAclRule(Resource):
         if differences:
             self._check(acl, account, plan)
         return Existing(ours=True, differences=differences)
+
+    def keeps(self, existing: Existing) -> str:  # noqa: ARG002
+        return f"{RuleGroup.kind} {self.stage.rule_group}"
 
     def create(self, account: AwsAccount) -> None:
         plan = flat_rate_plan(account, self.web_acl)

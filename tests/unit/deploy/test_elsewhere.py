@@ -9,7 +9,7 @@ import pytest
 from sluice.deploy.doctor.deployment import drift
 from sluice.deploy.doctor.inspection import Inspection
 from sluice.deploy.resources.parameters import remembered
-from sluice.deploy.snippets import identifier
+from sluice.deploy.snippets import cloudformation_of, identifier
 from sluice.deploy.stage import Stage
 from tests.support.deploy.account import NOW, THEIRS, Run, World
 
@@ -106,6 +106,24 @@ def test_what_another_tool_has_made_is_left(managed: World, run: Run, command: t
     planned = json.loads(run(*command, "--dry-run", "--json").stdout)
     actions = {step["kind"]: (step["action"], step["detail"]) for step in planned["steps"]}
     assert actions["web ACL rule"] == ("leave", "made by another tool: remove it there")
+
+
+def test_a_teardown_that_aws_would_refuse_in_the_middle_is_refused_before_it_begins(managed: World, run: Run) -> None:
+    def tables() -> list[str]:
+        names: list[str] = managed.account.client("dynamodb").list_tables()["TableNames"]
+        return names
+
+    apply_template(managed, [*printed_rules(run), THEIRS])
+    before, refused = tables(), run("teardown", "--yes")
+    assert refused.exit_code == 1
+    reason = "web ACL rule edge/sluice-prod refers to WAF rule group sluice-prod: AWS deletes nothing that is in use"
+    assert reason in refused.stderr
+    assert tables() == before != []
+    apply_template(managed, [THEIRS])
+    done = run("teardown", "--yes")
+    assert done.exit_code == 0, done.output + done.stderr
+    assert "Nothing of the stage is left in the account. " in done.output
+    assert tables() == []
 
 
 def test_setup_takes_the_additions_over_again(managed: World, run: Run) -> None:
@@ -287,6 +305,10 @@ def test_a_delivery_uses_the_source_that_its_resource_has_already(world: World, 
     assert "DeliverySource'" not in run("setup", "--print", "cdk").stdout
     apply_logs(world, printed)
     assert missing(run) == []
+    refused = run("teardown", "--yes").stderr
+    assert (
+        f"delivery {id_} refers to log delivery destination sluice-prod: AWS deletes nothing that is in use" in refused
+    )
 
 
 def test_deliveries_of_cloudfront_are_printed_for_the_region_that_has_them(world: World, run: Run) -> None:
@@ -309,6 +331,9 @@ def test_log_groups_whose_names_differ_in_signs_alone_are_told_apart(world: Worl
     assert missing(run) == []
     terraform = json.loads(run("setup", "--print", "terraform-site").stdout)["resource"]
     assert len(terraform["aws_cloudwatch_log_subscription_filter"]) == 3
+    removed = run("teardown", "--yes")
+    assert removed.exit_code == 0, removed.output + removed.stderr
+    assert "Nothing of the stage is left in the account but what another tool has made." in removed.output
 
 
 def test_notifications_of_one_bucket_are_told_apart_by_their_prefixes(world: World, run: Run) -> None:
@@ -317,6 +342,14 @@ def test_notifications_of_one_bucket_are_told_apart_by_their_prefixes(world: Wor
         assert run("setup", "--yes", "--managed-elsewhere", "--bucket", "site-logs", "--prefix", prefix).exit_code == 0
     apply_logs(world, json.loads(run("setup", "--print", "cloudformation").stdout))
     assert missing(run) == []
+
+
+@pytest.mark.parametrize("stack", ["", "sluice-prod"])
+def test_a_web_acl_whose_log_a_stack_configures_gets_no_second_configuration(world: World, stack: str) -> None:
+    """A web ACL has one, and two of CloudFormation's resources would remove each other's."""
+    stage = world.stage(stack=stack, sources=("waf",), web_acls=(world.web_acl(),))
+    printed = cloudformation_of(stage, "arn:aws:wafv2:us-east-1:1:global/rulegroup/sluice-prod/a1", {})
+    assert ("AWS::WAFv2::LoggingConfiguration" in printed) is not bool(stack)
 
 
 def test_without_a_rule_group_nothing_can_be_printed(run: Run) -> None:

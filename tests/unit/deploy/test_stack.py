@@ -14,6 +14,7 @@ from sluice.cli import main
 from sluice.deploy.account import AwsError
 from sluice.deploy.chalice_deployer import Messages
 from sluice.deploy.resources.parameters import remembered
+from sluice.deploy.rule_group import visibility
 from sluice.deploy.stage import STACK_CHOICES, STACK_SETTINGS
 from tests.support.deploy.account import THEIRS, Run, World
 from tests.support.deploy.cloud_formation import FakeStack
@@ -281,8 +282,36 @@ def test_teardown_and_deploy_name_the_command_for_a_stack(deployed: World, run: 
     assert (
         "Now delete the stack:  sluice stack delete --stage prod --region us-east-1" in run("teardown", "--yes").output
     )
+    parameters(deployed)["CodeBucket"] = "packages-of-ops"
+    assert "Now delete the stack sluice-prod in the CloudFormation console" in run("teardown", "--yes").output
     assert run("stack delete", "--yes").exit_code == 0
     assert the_stack(deployed) is None
+
+
+def test_a_rule_of_another_tool_is_removed_before_the_stack_and_after_a_teardown(deployed: World, run: Run) -> None:
+    """Terraform removes both by itself, once setup's own part is gone."""
+    arn = deployed.web_acl(rules=[])
+    client = deployed.account.client("wafv2")
+    created = client.create_rule_group(
+        Name="sluice-prod", Scope="CLOUDFRONT", Capacity=50, Rules=[], VisibilityConfig=visibility("sluice-prod")
+    )
+    group = created["Summary"]["ARN"]
+    identity = {"Name": "edge", "Scope": "CLOUDFRONT", "Id": arn.rsplit("/", 1)[1]}
+    answer = client.get_web_acl(**identity)
+    rule = {
+        "Name": "sluice-prod",
+        "Priority": 0,
+        "Statement": {"RuleGroupReferenceStatement": {"ARN": group}},
+        "OverrideAction": {"None": {}},
+        "VisibilityConfig": visibility("sluice-prod"),
+    }
+    kept = {name: answer["WebACL"][name] for name in ("DefaultAction", "VisibilityConfig")}
+    client.update_web_acl(**identity, **kept, Rules=[rule], LockToken=answer["LockToken"])
+    assert run("setup", "--yes", "--web-acl", "edge", "--managed-elsewhere").exit_code == 0
+    refused = run("stack delete", "--yes")
+    assert "web ACL rule edge/sluice-prod refers to WAF rule group sluice-prod: AWS deletes nothing" in refused.stderr
+    assert the_stack(deployed) is not None
+    assert run("teardown", "--yes").exit_code == 0
 
 
 def test_a_dependency_that_cannot_be_installed_stops_the_deployment() -> None:
