@@ -225,6 +225,13 @@ def test_networks_that_do_not_fit_into_one_set_go_into_the_next() -> None:
     assert frozenset().union(*planned.values()) == many
 
 
+def test_a_set_takes_as_many_new_networks_as_it_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalicelib.core.ipsets.CAPACITY", 5)
+    before = {A: of(0, 1, 2), B: of(3, 4, 5, 6)}
+    assert plan(of(*range(9)), before) == {A: of(0, 1, 2, 7, 8)}
+    assert plan(of(*range(12)), before) == {A: of(0, 1, 2, 7, 8), B: of(3, 4, 5, 6, 9)}, "the rest finds no room"
+
+
 numbers = st.frozensets(st.integers(0, 12), max_size=8).map(lambda drawn: of(*drawn))
 
 
@@ -298,6 +305,33 @@ def test_who_moves_to_a_set_that_is_out_of_reach_stays_where_the_response_is_sof
     up, down = {BLOCKED.group: of(1), ASKED.group: of()}, {BLOCKED.group: of(), ASKED.group: of(1)}
     assert next_contents(up, {ASKED: of(1)}, EMPTY) == {}
     assert next_contents(down, {BLOCKED: of(1)}, EMPTY) == {BLOCKED: of()}, "a block that is over ends"
+
+
+def test_a_network_that_overlaps_the_allowlist_leaves_before_its_parts_have_arrived() -> None:
+    whole, half = (frozenset([ip_network(each)]) for each in ("198.51.100.0/24", "198.51.100.128/25"))
+    wanted = {BLOCKED.group: half, ASKED.group: of()}
+    published = {BLOCKED: of(), ASKED: whole}
+    assert next_contents(wanted, published, EMPTY) == {BLOCKED: half}, "the softer answer is better than none"
+    assert next_contents(wanted, published, NetworkSet([ip_network("198.51.100.7")])) == {BLOCKED: half, ASKED: of()}
+
+
+def test_who_leaves_for_no_other_set_leaves_at_once_whoever_moves() -> None:
+    wanted = {BLOCKED.group: of(1), ASKED.group: of()}
+    published = {BLOCKED: of(), ASKED: of(1, 2)}
+    assert next_contents(wanted, published, EMPTY) == {BLOCKED: of(1), ASKED: of(1)}
+
+
+def test_nobody_waits_in_a_set_for_another_address_family() -> None:
+    other = IpSet("other", "other", 6)
+    wanted = {BLOCKED.group: of(), other.group: frozenset([ip_network("::cb00:1/128")])}
+    assert next_contents(wanted, {BLOCKED: of(1), other: of()}, EMPTY)[BLOCKED] == of()
+
+
+def test_a_full_set_keeps_as_many_who_move_as_it_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalicelib.core.ipsets.CAPACITY", 3)
+    changed = next_contents({BLOCKED.group: of(1, 2), ASKED.group: of(3, 4)}, {BLOCKED: of(), ASKED: of(1, 2)}, EMPTY)
+    assert of(3, 4) < changed[ASKED]
+    assert len(changed[ASKED]) == 3
 
 
 states = st.fixed_dictionaries(dict.fromkeys((BLOCKED, ASKED, WATCHED), numbers))
