@@ -56,6 +56,7 @@ from sluice.deploy.stage import MOST_SHARDS
     metavar="N",
     help=f"Feeds in the rules, each of which blocks {FEED_NETWORKS:,} networks.",
 )
+@click.option("--quotas", is_flag=True, help="Include what rules with a window of days cost.")
 @click.option("--event-bus", is_flag=True, help="Include the price of sending announcements to an event bus.")
 @click.option("--alarms", is_flag=True, help="Include the alarms and the dashboard of sluice setup --alarms.")
 @click.option("--stack", is_flag=True, help="Include alarms, dashboard and key of the CloudFormation stack.")
@@ -75,6 +76,7 @@ def cost(
     sample_rate: int,
     web_acl_capacity: int,
     feeds: int,
+    quotas: bool,
     event_bus: bool,
     alarms: bool,
     stack: bool,
@@ -97,6 +99,7 @@ def cost(
         "sample_rate": sample_rate,
         "web_acl_wcu": web_acl_capacity,
         "feeds": feeds,
+        "quotas": quotas,
         "event_bus": event_bus,
         "alarms": alarms,
         "stack": stack,

@@ -42,6 +42,7 @@ from sluice.deploy.doctor.flow import (
     malformed,
     objects,
     proxies,
+    quotas,
     readers,
     records,
     waf_filters,
@@ -69,7 +70,7 @@ CHECKS: tuple[StageCheck, ...] = (
         alarms,
         notices,
     ),
-    *(records, readers, lag, dropped, objects, fields, malformed, late, proxies, waf_filters),
+    *(records, readers, lag, dropped, quotas, objects, fields, malformed, late, proxies, waf_filters),
     *(sweep, trends, control, unreadable, rules, feeds, publishing, attached, associated, overridden, preceded),
 )
 

@@ -81,6 +81,25 @@ def dropped(inspection: Inspection) -> Iterator[Finding]:
         yield Finding("memory", what, f"give it more: {_more_memory(inspection)}")
 
 
+def quotas(inspection: Inspection) -> Iterator[Finding]:
+    """Checks that sweep has room for every client of a quota, and read every tally in time."""
+    service = inspection.stage.prefix
+    clients = inspection.metric("Sluice", "QuotaDropped", "Sum", service=service)
+    if clients:
+        what = f"sweep dropped {clients:.0f} clients for lack of memory: some may be over a quota"
+        remedy = "narrow the scopes of the quotas, or have them count wider networks, by ipv4 and ipv6 in aggregate"
+        if not inspection.stage.choices.stack:
+            remedy += f"; or raise lambda_memory_size of sweep in .chalice/config.json, then {inspection.deploy}"
+        yield Finding("memory", what, remedy)
+    tallies = inspection.metric("Sluice", "QuotaMissing", "Sum", service=service)
+    if tallies:
+        what = (
+            f"{tallies:.0f} tallies no longer existed when sweep was to read them: quotas do not count their requests"
+        )
+        advice = "if the tally table was not restored from a backup, sweep was away or behind for hours"
+        yield Finding("quotas", what, f"{advice}: read {inspection.log_group('sweep')}")
+
+
 def _more_memory(inspection: Inspection) -> str:
     return inspection.change("--requests-per-second N", "EvaluateMemory=MB", of_functions=True)
 

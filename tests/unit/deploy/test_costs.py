@@ -211,6 +211,16 @@ def test_a_feed_costs_the_reads_of_its_blocks_and_their_prolongation() -> None:
     assert dollars(replace(load, feeds=3))["Feeds of 1,500 networks"] == pytest.approx(3 * one)
 
 
+def test_quotas_cost_a_second_read_of_each_tally_and_their_roll_ups() -> None:
+    """2,628 million lines in 10.5 million tallies of two units, and 37 units per minute of each of four logs."""
+    load = Load(requests_per_second=1000)
+    (added,) = set(monthly_costs(replace(load, quotas=True))) - set(monthly_costs(load))
+    assert added.item.startswith("Quotas")
+    reads, writes = 10.512 * 1 + 0.0438 * 4 * 37, 2628 * 0.3 / 1024
+    gb_s = (10.512e6 * 0.0005 + 2628e6 * 0.000003) * 1769 / 1024
+    assert added.dollars == pytest.approx(reads * 0.125 + writes * 0.625 + gb_s * 13.3334e-6, rel=0.01)
+
+
 def test_a_bucket_without_traffic_costs_its_polls_and_metrics() -> None:
     (cost,) = object_costs(0)
     assert 1 < cost.dollars < 1.5

@@ -486,6 +486,16 @@ def override(deployed: DeployedStage, **changes: Any) -> None:
             [("memory", "evaluate dropped 70 clients", "--requests-per-second")],
             id="evaluate is full",
         ),
+        pytest.param(
+            lambda deployed: deployed.report("Sluice", "QuotaDropped", 80, service="sluice-prod"),
+            [("memory", "sweep dropped 80 clients", "lambda_memory_size of sweep")],
+            id="sweep is full",
+        ),
+        pytest.param(
+            lambda deployed: deployed.report("Sluice", "QuotaMissing", 3, service="sluice-prod"),
+            [("quotas", "3 tallies no longer existed", "/aws/lambda/sluice-prod-sweep")],
+            id="tallies of quotas have expired",
+        ),
         pytest.param(flood, [("malformed", "44 %", "/aws/lambda/sluice-prod-ingest")], id="malformed lines"),
         pytest.param(
             lambda deployed: fall_behind(deployed, "ingest"),
@@ -593,7 +603,7 @@ def test_every_remedy_is_accepted_by_the_stage_that_it_is_for(
         damage(deployed)
     for function in ("ingest", "evaluate", "publish"):
         fall_behind(deployed, function)
-    for name in ("PublishFailures", "Overflow", "ViewDropped", "Offenders.proxy"):
+    for name in ("PublishFailures", "Overflow", "ViewDropped", "QuotaDropped", "Offenders.proxy"):
         deployed.report("Sluice", name, 2, service="sluice-prod")
     reserve = deployed.account.client("lambda").put_function_concurrency
     for function, executions in (("ingest", 1), ("publish", 0)):
