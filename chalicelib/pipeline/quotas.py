@@ -366,6 +366,7 @@ class Quotas:
         self._pending, self._pending_entries = sums, entries(sums)
         if self._pending_ms is not None:
             self._view.add_up((for_quotas(tally, self._finest) for tally in sums), *self._pending_ms)
+            yield from self._shrink()  # dropped clients have returned
 
     def _roll_up(self) -> Iterator[str]:
         """Writes what has been read since the last roll-up. Raises Conflict if another container has."""

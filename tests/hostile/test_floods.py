@@ -1,21 +1,31 @@
 """Floods of addresses: cost and memory do not grow with what an attacker can make up (G4). Counted, not timed."""
 
 import sys
+import tracemalloc
+from functools import partial
 from ipaddress import IPv6Address
 from random import Random
 
 import pytest
 
 from chalicelib import bootstrap
+from chalicelib.core import roll_ups
 from chalicelib.core.addresses import MEMO_ENTRIES
 from chalicelib.core.detections import MOST_ANNOUNCED, MOST_OFFENDERS
 from chalicelib.core.logs.batch_decoder import BatchDecoder
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.rules_toml import parse_rules
 from chalicelib.core.state.detections import Detection
-from chalicelib.core.tally import Tallier
+from chalicelib.core.tally import Tallier, pack
+from chalicelib.core.view import View
+from chalicelib.pipeline import quotas as quotas_module
+from chalicelib.pipeline.active_rules import RulesInUse
+from chalicelib.pipeline.quotas import Quotas
 from chalicelib.pipeline.rule_breakers import stopped_rules
 from chalicelib.pipeline.stored import State
+from chalicelib.ports import LogItem
+from sluice.local.stores import MemoryRollUps, MemoryTallyLogs
 from tests.support.attacks import PER_BATCH, PREFIX, batches
 from tests.support.known import remember
 from tests.support.target import HONEYPOT, NOW, Target, line
@@ -184,3 +194,39 @@ def test_one_client_in_every_slot_of_an_hour_needs_a_few_thousand_entries() -> N
         target.ingest([line(NOW + 60 * minute + slot / 20, "203.0.113.9") for slot in range(1200)])
         target.evaluate()
     assert target.view.entries <= KEPT_S * SLOTS_A_SECOND
+
+
+@pytest.mark.slow
+def test_g4_a_flood_of_clients_takes_quotas_bounded_memory_in_bounded_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With bounds that are a fiftieth of what they are, so that it takes a fiftieth of the time."""
+    for module, name in ((quotas_module, "SLICE"), (quotas_module, "MOST_PENDING"), (roll_ups, "PIECE")):
+        monkeypatch.setattr(module, name, getattr(module, name) // 50)
+    rng, rules, most = Random(8), parse_rules('[[rule]]\nname = "day"\nlimit = 99\nwindow = "1d"\n'), 6000
+    logs, meter, now_ms = MemoryTallyLogs(), rules.rules[0].meter, NOW * 1000
+    logs.register("shard", (), ("shard@1",))
+    quotas = Quotas(
+        logs=logs,
+        roll_ups=MemoryRollUps(),
+        rules=lambda _: RulesInUse(rules),
+        new_view=partial(View, sample_rate=100, most_entries=most, drops_at_once=False),
+        detect=lambda _: None,
+    )
+    quotas.run(now_ms)
+    for offset in range(15):
+        clients = {rng.randbytes(4): {now_ms // meter.slot_ms: 1} for _ in range(1000)}
+        body = pack([MeterTally.of(Source.CLOUDFRONT, meter, clients)])
+        item = LogItem(body=body, last_sequence=offset, written_ms=now_ms, first_slot_ms=now_ms, last_slot_ms=now_ms)
+        logs.append("shard@1", offset, [item])
+    steps = iter(range(100_000))
+    tracemalloc.start()
+    try:
+        report = quotas.run(now_ms + 60_000, lambda: 60 + next(steps))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert report is not None
+    assert (report.items, report.unfinished) == (15, None)
+    assert report.entries <= most
+    assert report.dropped + report.entries >= 14_995
+    assert peak < 2_000_000
+    assert next(steps) > 100
