@@ -326,3 +326,5 @@ class TrendsQuery(Form, frozen=True):
     span: DurationText = "1d"
     """Time back from the latest quarter hour that is over: from 15m to 31d. Longer than 50 hours, it is extended to
     whole steps."""
+    until: EpochSeconds | None = None
+    """End of that time instead, within the last 38 days; of a quarter hour, its start. Epoch seconds."""

@@ -19,6 +19,7 @@ STEPS_S = (QUARTER_S, 2 * QUARTER_S, HOUR_S, 2 * HOUR_S, 4 * HOUR_S)
 
 MOST_POINTS = 200
 WEEK_S = 7 * DAY_S
+KEPT_DAYS = 38
 
 ADDED_UP_WITHIN_S = 120
 """Seconds after a quarter hour within which the sweep adds it up."""
@@ -77,7 +78,9 @@ def read_trends(state: State, query: TrendsQuery, now: int) -> Trends:
     span_s = _span(query.span)
     step_s = next(step for step in STEPS_S if span_s <= step * MOST_POINTS)
     length_s = -(-span_s // step_s) * step_s
-    over = now // QUARTER_S * QUARTER_S
+    if query.until is not None and query.until < now - KEPT_DAYS * DAY_S:
+        raise Invalid(fault("query", "until", query.until, f"epoch seconds within the last {KEPT_DAYS} days"))
+    over = min(now, query.until or now) // QUARTER_S * QUARTER_S
     first = over - length_s - QUARTER_S
     if length_s < DAY_S:  # the three times do not overlap
         traffic = [each for ago in (0, DAY_S, WEEK_S) for each in _traffic(state, first - ago, over - ago)]

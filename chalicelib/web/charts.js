@@ -1,4 +1,5 @@
 // The chart of the traffic: requests per second above, clients over a limit and blocks below, on one time axis.
+// Where the time can be chosen, a drag across the chart, or the plus key, shows a part of it more closely.
 
 import { h, number, plural, s, span, table } from "./dom.js";
 import { clock, shortMoment, zone } from "./zone.js";
@@ -21,7 +22,10 @@ export function niceCeiling(value) {
 }
 
 export class Chart {
-  constructor(holder) {
+  /** `zoom(since, until)` shows a part of the time, and `back()` what was shown before. */
+  constructor(holder, { zoom, back }) {
+    this.zoom = zoom;
+    this.from = null; // the step at which a drag has begun
     this.holder = holder;
     this.points = [];
     this.picked = null;
@@ -31,8 +35,27 @@ export class Chart {
     new ResizeObserver(() => this.draw()).observe(holder);
     this.svg.addEventListener("pointermove", (event) => this.pick(this.indexAt(event.offsetX)));
     this.svg.addEventListener("pointerleave", () => this.pick(null));
+    this.svg.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || !this.data?.step_s) return;
+      this.svg.setPointerCapture(event.pointerId);
+      this.from = this.indexAt(event.offsetX);
+      this.pick(this.from);
+    });
+    this.svg.addEventListener("pointerup", (event) => {
+      const [from, to] = [this.from, this.indexAt(event.offsetX)];
+      this.drop();
+      if (from !== null && from !== to) this.choose(Math.min(from, to), Math.max(from, to));
+    });
+    this.svg.addEventListener("pointercancel", () => this.drop());
     this.svg.addEventListener("blur", () => this.pick(null));
     this.svg.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.drop();
+      if (event.key === "-") back();
+      if ("+=".includes(event.key) && this.data?.step_s) {
+        const middle = this.picked ?? this.points.length - 1;
+        const quarter = Math.floor(this.points.length / 4);
+        this.choose(Math.max(0, middle - quarter), Math.min(this.points.length - 1, middle + quarter));
+      }
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (step === undefined) return;
       event.preventDefault();
@@ -43,7 +66,7 @@ export class Chart {
 
   /** `data`: what `live` or `trend` makes of the API's answer. */
   show(data) {
-    if (data.steps !== this.data?.steps) this.pick(null);
+    if (data.steps !== this.data?.steps) this.drop();
     this.data = data;
     this.points = data.points;
     this.draw();
@@ -92,6 +115,7 @@ export class Chart {
       ...bars("detections", 0.9).filter(Boolean),
       ...bars("blocks", 0.5).filter(Boolean),
       ...this.times(base),
+      (this.band = s("rect", { class: "band", y: TOP, height: base - TOP, visibility: "hidden" })),
       (this.cursor = s("line", { class: "cursor", y1: TOP, y2: base, visibility: "hidden" })),
     );
     this.svg.setAttribute("height", base + AXIS);
@@ -119,8 +143,25 @@ export class Chart {
     return Math.max(0, Math.min(this.points.length - 1, Math.floor(share * this.points.length)));
   }
 
+  /** Forgets the picked step, and a drag that has begun. */
+  drop() {
+    this.from = null;
+    this.pick(null);
+  }
+
+  /** Shows the time of the steps from `first` to `last`. */
+  choose(first, last) {
+    this.zoom(this.points[first].at, this.points[last].at + this.data.step_s);
+  }
+
   pick(index) {
     this.picked = index;
+    this.band?.setAttribute("visibility", this.from === null || index === null ? "hidden" : "visible");
+    if (this.band && this.from !== null && index !== null) {
+      const [left, right] = [Math.min(this.from, index) - 0.5, Math.max(this.from, index) + 0.5].map((edge) => this.x(edge));
+      this.band.setAttribute("x", left);
+      this.band.setAttribute("width", right - left);
+    }
     const point = index === null ? undefined : this.points[index];
     this.tip.hidden = point === undefined;
     this.cursor?.setAttribute("visibility", point ? "visible" : "hidden");
@@ -196,6 +237,7 @@ export function trend(trends) {
   const least = (point, value) => `${about(point, value)}${point.more ? "+" : ""}`;
   return {
     steps: `${trends.since} ${trends.step_s}`,
+    step_s: trends.step_s,
     points,
     keys: ["offences", "blocks made"],
     ticks: places.map((index) => [index, shortMoment(points[index].at, days)]),
@@ -213,7 +255,7 @@ export function trend(trends) {
     words: () =>
       `Requests and blocks from ${when(points[0])} to ${shortMoment(trends.until, true)} (${zone}): ${plural(trends.total.requests, "request")}, ` +
       `${number(trends.total.refused)} of them refused; ${plural(trends.total.offences, "offence")}, ${plural(trends.total.blocks, "block")} made, ` +
-      `at most ${number(trends.total.most_blocked)} in force. Arrow keys read single steps.`,
+      `at most ${number(trends.total.most_blocked)} in force. Arrow keys read single steps, plus shows a part of the time, minus goes back.`,
   };
 }
 

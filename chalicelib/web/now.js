@@ -22,13 +22,21 @@ const DAY_S = 86_400;
 /** Seconds after which trends that have not been added up are late. */
 const OVERDUE_S = 1800;
 
-let chart, newest, busiest = [], trends = null, trendsOf = "", trendsAt = 0, addedUpTo = null;
+/** The spans of the choice, and the one at the start, which is shown in short steps and needs no recorded trend. */
+const LIVE = "15m";
+const SHORTEST_S = 3600;
+const QUARTER_S = 900;
+
+let chosen = { span: LIVE, until: null }, // `until`: epoch seconds; null for the latest time
+  wider = [], // the addresses of the longer times from which this one was chosen
+  chart, newest, busiest = [], trends = null, trendsOf = "", trendsAt = 0, addedUpTo = null;
 
 export function start({ operator }) {
-  chart ??= new Chart($("chart"));
+  chart ??= new Chart($("chart"), { zoom, back });
   newest = new BlockList($("newest"), { operator, label: "Newest blocks" });
   $("top-rule").onchange = showBusiest;
-  $("span").onchange = () => showTraffic().catch(refused);
+  $("span").onchange = () => { wider = []; location.hash = `#now/${$("span").value}`; };
+  $("zoom-back").onclick = back;
   document.querySelector(".as-table").ontoggle = showTable;
 }
 
@@ -45,11 +53,35 @@ export async function refresh() {
   showBusiest();
 }
 
+/** Chooses the time that the address names, such as "7d" or, for six hours that end then, "6h/1792886400". */
+export function show(argument) {
+  const [, span, until] = /^(\d{1,5}[mhd])(?:\/(\d{9,11}))?$/.exec(argument) ?? [];
+  const offered = [...$("span").options].some((option) => option.value && option.value === span);
+  chosen = until ? { span, until: Number(until) } : { span: offered ? span : LIVE, until: null };
+  $("span").value = chosen.until ? "" : chosen.span;
+  $("zoom-back").hidden = !chosen.until;
+}
+
+/** Shows a part of the time more closely, at least an hour. Both times are epoch seconds. */
+function zoom(since, until) {
+  const seconds = Math.max(SHORTEST_S, Math.ceil((until - since) / QUARTER_S) * QUARTER_S);
+  const end = Math.min(Math.ceil((since + until + seconds) / 2 / QUARTER_S) * QUARTER_S, trends.until);
+  if (seconds >= trends.until - trends.since) return;
+  wider.push(location.hash);
+  location.hash = `#now/${seconds / 60}m/${end}`;
+}
+
+/** Shows the longer time again from which this one was chosen; the latest day if it was opened by its address. */
+function back() {
+  if (chosen.until) location.hash = wider.pop() || "#now/1d";
+}
+
 /** Shows the chart of the chosen time, and its numbers beside those of a day and a week earlier. */
 async function showTraffic() {
-  const chosen = $("span").value;
-  const [series] = await Promise.all([chosen === "15m" ? get("v1/series", { step: STEP_S }) : null, readTrends(chosen)]);
-  if ($("span").value !== chosen) return; // another choice has been made, and is being read
+  const mine = chosen;
+  const isLive = mine.span === LIVE && !mine.until;
+  const [series] = await Promise.all([isLive ? get("v1/series", { step: STEP_S }) : null, readTrends(mine)]);
+  if (chosen !== mine) return; // another choice has been made, and is being read
   const data = series ? live(series) : trend(trends);
   [$("key-detections"), $("key-blocks")].forEach((key, index) => say(key, data.keys[index]));
   chart.show(data);
@@ -57,10 +89,11 @@ async function showTraffic() {
   showComparison();
 }
 
-async function readTrends(chosen) {
-  if (trendsOf === chosen && now() - trendsAt < TRENDS_S) return;
-  const read = await get("v1/trends", { span: chosen });
-  if ($("span").value === chosen) [trends, trendsOf, trendsAt] = [read, chosen, now()];
+async function readTrends(mine) {
+  const name = `${mine.span} ${mine.until}`;
+  if (trendsOf === name && now() - trendsAt < TRENDS_S) return;
+  const read = await get("v1/trends", { span: mine.span, until: mine.until ?? "" });
+  if (chosen === mine) [trends, trendsOf, trendsAt] = [read, name, now()];
 }
 
 function showComparison() {

@@ -76,6 +76,7 @@ function route() {
   const moved = shown !== null && shown !== next;
   shown = next;
   if (next === "client") client.show(decoded(argument));
+  if (next === "now") overview.show(argument);
   for (const other of Object.keys(VIEWS)) $(`view-${other}`).hidden = other !== next;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${next}`) link.setAttribute("aria-current", "page");

@@ -9,7 +9,7 @@ from chalicelib.core.durations import DAY_S
 from chalicelib.core.wording import roughly
 from sluice.commands.shared.api import Printable, Session, api_command
 from sluice.commands.shared.output import table
-from sluice.commands.shared.times import DURATION, local
+from sluice.commands.shared.times import DURATION, PAST, local
 
 BAR = 24
 """Characters of the bar of the step with the most requests."""
@@ -22,8 +22,9 @@ NUMBERS = ("requests", "refused", "offences", "blocks", "most blocked")
 
 @click.command()
 @click.option("--span", type=DURATION, default="1d", show_default=True, help="How far back: from 15m to 31d.")
+@click.option("--until", type=PAST, help="End of the time, as a time or an age such as 3h. By default, now.")
 @api_command
-def trends(session: Session, span: str) -> None:
+def trends(session: Session, span: str, until: int | None) -> None:
     """Show requests, offences and blocks over time, and those of a day and a week earlier.
 
     They are recorded by quarter hour and kept for 38 days. A number with a plus sign is the least it can be; one with a
@@ -32,9 +33,10 @@ def trends(session: Session, span: str) -> None:
     \b
     sluice trends
     sluice trends --span 7d
+    sluice trends --span 6h --until 2026-01-31T04:00
     sluice trends --span 31d --json
     """
-    session.show(session.client.get("/v1/trends", Trends, span=span), _view)
+    session.show(session.client.get("/v1/trends", Trends, span=span, until=until), _view)
 
 
 def _view(answer: Trends) -> Iterator[Printable]:

@@ -267,6 +267,57 @@ def test_the_traffic_of_a_day_is_shown_beside_that_of_the_day_and_week_before(op
     expect(page.locator(".legend")).to_contain_text("blocked then and still")
 
 
+def test_the_keys_of_the_chart_keep_its_colours_where_colours_are_forced(open_page: OpenPage, site: Site) -> None:
+    site.attack("203.0.113.9", 60)
+    page = open_page(forced_colors="active")
+    expect(page.locator("#chart rect.detections").first).to_be_attached()
+    keys = page.locator(".legend li").evaluate_all(
+        "keys => keys.map((key) => getComputedStyle(key, '::before').backgroundColor)"
+    )
+    lines = [("line", "stroke"), ("refused", "fill"), ("detections", "fill"), ("blocks", "fill")]
+    drawn = [
+        page.locator(f"#chart .{name}").first.evaluate(f"each => getComputedStyle(each).{how}") for name, how in lines
+    ]
+    assert keys == drawn
+    assert len(set(keys)) == 4
+
+
+def test_a_part_of_the_time_is_shown_by_a_drag_or_keys_kept_in_the_address_and_left_again(
+    open_page: OpenPage, site: Site
+) -> None:
+    over = int(time.time()) // QUARTER_S * QUARTER_S
+    site.put_trend(*[Traffic(at=over - n * QUARTER_S, measured_s=QUARTER_S, requests=n) for n in range(1, 97)])
+    page = open_page("now/1d", locale="en-GB")
+    chart, span = page.locator("#chart svg"), page.get_by_label("of the last")
+    expect(span).to_have_value("1d")
+    expect(chart).to_have_attribute("aria-label", re.compile("4,656 requests"))
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 80)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + 80, steps=4)
+    expect(page.locator("#chart .band")).to_be_visible()
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(r"#now/\d+m/\d+$"))
+    zoomed = page.url
+    expect(chart).not_to_have_attribute("aria-label", re.compile("4,656 requests"))
+    expect(page.locator("#comparison tbody tr").first).to_contain_text("all")
+    page.reload()
+    expect(chart).not_to_have_attribute("aria-label", re.compile("4,656 requests"))
+    assert page.url == zoomed
+    page.get_by_role("button", name="Back").click()
+    expect(span).to_have_value("1d")
+    expect(chart).to_have_attribute("aria-label", re.compile("4,656 requests"))
+    chart.focus()
+    chart.press("ArrowLeft")
+    chart.press("+")
+    expect(page).to_have_url(re.compile(r"#now/\d+m/\d+$"))
+    chart.press("-")
+    expect(page).to_have_url(re.compile("#now/1d$"))
+    page.go_back()
+    expect(page).to_have_url(re.compile(r"#now/\d+m/\d+$"))
+
+
 def test_a_quarter_hour_that_was_added_up_late_is_an_average_and_sweeps_that_fail_to_are_told(
     open_page: OpenPage, site: Site
 ) -> None:

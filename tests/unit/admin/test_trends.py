@@ -59,6 +59,18 @@ def test_the_same_time_of_the_day_and_the_week_before_is_summed_beside_it(desk: 
     assert sums == [4, 80, 1200]
 
 
+def test_a_time_that_is_over_has_its_own_steps(desk: Desk, over: int) -> None:
+    put(desk, *quarters(over - 10 * DAY_S, over - 9 * DAY_S, 7), *quarters(over - 9 * DAY_S, over, 1))
+    answer = desk.call("GET", "/v1/trends", span="2h", until=over - 9 * DAY_S + HOUR_S + 899).json
+    assert (answer["until"], answer["step_s"]) == (over - 9 * DAY_S + HOUR_S, QUARTER_S)
+    assert [point["requests"] for point in answer["points"]] == [7] * 4 + [1] * 4
+    assert answer["day_before"]["requests"] == 4 * 7
+    later = desk.call("GET", "/v1/trends", span="1h", until=over + DAY_S).json
+    assert later["until"] == over
+    refused = desk.call("GET", "/v1/trends", span="1h", until=over - 39 * DAY_S)
+    assert (refused.status, refused.fields) == (422, ["until"])
+
+
 def test_quarter_hours_that_were_not_added_up_are_no_traffic_of_zero(desk: Desk, over: int) -> None:
     put(desk, *quarters(over - QUARTER_S, over))
     answer = desk.call("GET", "/v1/trends", span="1h").json
