@@ -53,16 +53,17 @@ def _words(call: Call) -> Iterator[Sequence[str]]:
 
 
 def _blocks(blocks: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[str]]:
-    """Yields one command for all blocks with the same length, response, comment and force."""
+    """Yields one command for all blocks with the same length, response, comment, rule and force."""
 
-    def options(block: Mapping[str, Any]) -> tuple[str, str, str, bool]:
+    def options(block: Mapping[str, Any]) -> tuple[str, str, str, str, bool]:
         softer = block.get("respond", Response.BLOCK)
         respond = "" if softer == Response.BLOCK else softer
-        return block["block_for"], respond, block.get("comment", ""), block.get("force", False)
+        return block["block_for"], respond, block.get("comment", ""), block.get("rule", ""), block.get("force", False)
 
-    for (block_for, respond, comment, force), group in groupby(sorted(blocks, key=options), options):
+    for (block_for, respond, comment, rule, force), group in groupby(sorted(blocks, key=options), options):
         networks = [block["network"] for block in group]
-        also = [*_option("respond", respond), *_option("comment", comment), *_option("force", force)]
+        also = [*_option("respond", respond), *_option("comment", comment), *_option("rule", rule)]
+        also += _option("force", force)
         yield ["block", *networks, "--for", block_for, *also]
 
 

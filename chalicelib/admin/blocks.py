@@ -110,6 +110,7 @@ def block(
     """
     forms = {"": new} if isinstance(new, NewBlock) else {f"blocks[{n}].": form for n, form in enumerate(new.blocks)}
     blocks = _parse(forms, responses, caller, now)
+    blocks |= _restored(state, {prefix: forms[prefix].rule for prefix in forms}, blocks)
     exempt = state.exemptions(now)
     objections = [
         fault("body", f"{prefix}network", block.network, objection)
@@ -246,6 +247,23 @@ def _parse(
     return blocks
 
 
+def _restored(state: State, rules: Mapping[str, str | None], blocks: Mapping[str, Block]) -> dict[str, Block]:
+    """Returns the blocks that are to be those of a rule, as far as the client's offence is on record.
+
+    ``rules`` has the name of the rule, or None, by the key of the block.
+    """
+    named = {key: rule for key, rule in rules.items() if rule is not None}
+    histories = state.get_many(History, [blocks[key].network for key in named]) if named else {}
+    restored = {}
+    for key, rule in named.items():
+        history = histories.get(blocks[key].network)
+        past = history.record.rules.get(rule) if history else None
+        if past is not None:
+            offence = {"rule": rule, "offence": past.offence, "evidence": replace(past.evidence, portrait=None)}
+            restored[key] = replace(blocks[key], comment="", **offence)
+    return restored
+
+
 def _objections(network: Network, allowed: Sequence[Allow], widest: Widest, caller: Caller) -> Iterator[str]:
     """Yields each reason to block ``network`` only with force."""
     for entry in overlapping(allowed, network)[:1]:
@@ -275,8 +293,10 @@ def _undo(names: Sequence[str], replaced: Mapping[str, Block], now: int) -> Call
 
 
 def _block_again(blocks: Iterable[Block], now: int) -> Call:
-    """Returns the call that blocks the same networks for the rest of their time, by hand, which counts as no
-    offence."""
+    """Returns the call that blocks the same networks for the rest of their time, which counts as no offence.
+
+    The block of a client by a rule is restored as that of the rule; one of a guilty network is made by hand.
+    """
     again = [
         {
             "network": block.network,
@@ -284,6 +304,7 @@ def _block_again(blocks: Iterable[Block], now: int) -> Call:
             "respond": str(block.response_at(now)),
             "comment": block.comment if block.manual else f"again: {reason(block)}",
             "force": True,
+            **({"rule": block.rule} if block.evidence is not None and not block.manual else {}),
         }
         for block in blocks
     ]

@@ -133,6 +133,9 @@ class NewBlock(Form, frozen=True):
     force: bool = False
     """Accept a network that overlaps the allowlist (only the rest of it is blocked), contains your own address, or is
     wider than the configured prefixes."""
+    rule: RuleName | None = None
+    """Restore the block by this rule, for the client's last offence against it. If none is on record, the block is made
+    by hand, with the comment."""
 
 
 class NewBlocks(Form, frozen=True):

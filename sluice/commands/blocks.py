@@ -83,10 +83,18 @@ def blocks(session: Session, everything: bool, limit: int, **query: str | None) 
     help="Block even if the network is wide or covers your own address. If it overlaps the allowlist, only the "
     "rest of it is blocked.",
 )
+@click.option("--rule", metavar="RULE", help="Restore the block by this rule, if the client's offence is on record.")
 @yes_option
 @api_command
 def block(
-    session: Session, networks: Sequence[str], block_for: str, respond: str, comment: str, force: bool, yes: bool
+    session: Session,
+    networks: Sequence[str],
+    block_for: str,
+    respond: str,
+    comment: str,
+    force: bool,
+    rule: str | None,
+    yes: bool,
 ) -> None:
     """Block addresses or networks by hand.
 
@@ -100,7 +108,7 @@ def block(
     """
     names = confirmed(networks, f"Block {{}} for {block_for}?", yes=yes)
     for portion in portions(names, MOST_NETWORKS, session):
-        said = {"block_for": block_for, "respond": respond, "comment": comment, "force": force}
+        said = {"block_for": block_for, "respond": respond, "comment": comment, "force": force, "rule": rule}
         new = [{"network": name, **said} for name in portion]
         session.change("POST", "/v1/blocks", body=new[0] if len(new) == 1 else {"blocks": new})
 

@@ -66,9 +66,19 @@ def test_an_unblock_is_undone_by_its_undo(desk: Desk) -> None:
     desk.run(60)
     lifted = desk.call("DELETE", "/v1/blocks", network="203.0.113.9/32").json
     assert desk.undo(lifted["undo"]).status == 201
-    (again,) = desk.call("GET", "/v1/blocks").json["blocks"]
-    assert again["until"] == before["until"]
-    assert before["reason"] in again["comment"]
+    (again,) = desk.call("GET", "/v1/blocks", rule="burst").json["blocks"]
+    for kept in ("network", "rule", "offence", "evidence", "until", "response", "reason"):
+        assert again[kept] == before[kept], kept
+    (event, *_) = desk.call("GET", "/v1/history").json["events"]
+    assert (event["outcome"], event["rule"], event["by"], event["evidence"]) == ("blocked", "burst", "alice", None)
+
+
+def test_a_block_whose_offence_was_forgotten_is_made_again_by_hand(desk: Desk) -> None:
+    desk.attack("203.0.113.9")
+    undo = desk.call("DELETE", "/v1/blocks", network="203.0.113.9/32", forget="true").json["undo"]
+    assert desk.undo(undo).status == 201
+    [after] = desk.call("GET", "/v1/blocks").json["blocks"]
+    assert (after["rule"], after["comment"][:12]) == ("manual", "again: burst"[:12])
 
 
 def test_unblocking_an_address_inside_a_blocked_network_names_that_network(desk: Desk) -> None:
