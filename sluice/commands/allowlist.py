@@ -19,6 +19,7 @@ from sluice.commands.shared.api import (
     portions,
     yes_option,
 )
+from sluice.commands.shared.completing import complete_allowed, complete_rule
 from sluice.commands.shared.output import table
 from sluice.commands.shared.times import DURATION, FUTURE, expiry, local
 
@@ -55,6 +56,7 @@ def _view(page: AllowPage) -> Iterator[Printable]:
     "rules",
     multiple=True,
     metavar="NAME",
+    shell_complete=complete_rule,
     help="A rule that does not block the networks; others still do. Repeat it for several rules.",
 )
 @click.option("--force", is_flag=True, help="Allow even a very wide network, or a rule that is not in force.")
@@ -96,7 +98,7 @@ def allow(
 
 
 @click.command()
-@networks_argument
+@click.argument("networks", nargs=-1, required=True, metavar="NETWORK...", shell_complete=complete_allowed)
 @yes_option
 @api_command
 def disallow(session: Session, networks: Sequence[str], yes: bool) -> None:

@@ -24,6 +24,7 @@ from sluice.commands.shared.api import (
     portions,
     yes_option,
 )
+from sluice.commands.shared.completing import complete_blocked, complete_rule
 from sluice.commands.shared.options import together
 from sluice.commands.shared.output import table
 from sluice.commands.shared.times import DURATION
@@ -32,7 +33,12 @@ SORTS = ("blocked_at", "-blocked_at", "until", "-until", "count", "-count", "net
 NO_MATCH = {"changed": False, "detail": "no block matches", "undo": None, "lifted": []}
 
 filtered = together(
-    click.option("--rule", metavar="NAME", help="Only blocks of this rule; 'manual' for blocks made by hand."),
+    click.option(
+        "--rule",
+        metavar="NAME",
+        shell_complete=complete_rule,
+        help="Only blocks of this rule; 'manual' for blocks made by hand.",
+    ),
     click.option("--source", type=click.Choice(get_args(LiveSource)), help="Only blocks for requests in this log."),
     click.option(
         "--text",
@@ -83,7 +89,12 @@ def blocks(session: Session, everything: bool, limit: int, **query: str | None) 
     help="Block even if the network is wide or covers your own address. If it overlaps the allowlist, only the "
     "rest of it is blocked.",
 )
-@click.option("--rule", metavar="RULE", help="Restore the block by this rule, if the client's offence is on record.")
+@click.option(
+    "--rule",
+    metavar="RULE",
+    shell_complete=complete_rule,
+    help="Restore the block by this rule, if the client's offence is on record.",
+)
 @yes_option
 @api_command
 def block(
@@ -114,7 +125,7 @@ def block(
 
 
 @click.command()
-@click.argument("networks", nargs=-1, metavar="[NETWORK]...")
+@click.argument("networks", nargs=-1, metavar="[NETWORK]...", shell_complete=complete_blocked)
 @filtered
 @click.option("--forget", is_flag=True, help="Also forget the offences: the next block is as short as a first one.")
 @yes_option

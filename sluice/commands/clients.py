@@ -12,6 +12,7 @@ from chalicelib.core.measures import amount_text
 from chalicelib.core.portraits import KINDS, Portrait
 from chalicelib.core.wording import roughly
 from sluice.commands.shared.api import Printable, Session, api_command
+from sluice.commands.shared.completing import complete_blocked, complete_rule
 from sluice.commands.shared.options import number_option
 from sluice.commands.shared.output import plain, table
 from sluice.commands.shared.times import local
@@ -24,7 +25,7 @@ NEAR = 0.8
 
 
 @click.command()
-@click.argument("address")
+@click.argument("address", shell_complete=complete_blocked)
 @api_command
 def client(session: Session, address: str) -> None:
     """Show everything about one client.
@@ -77,7 +78,7 @@ def _portrait(portrait: Portrait) -> Table:
 
 
 @click.command()
-@click.option("--rule", metavar="NAME", help="Only this rule.")
+@click.option("--rule", metavar="NAME", shell_complete=complete_rule, help="Only this rule.")
 @number_option("-n", "number", most=100, default=10, help="Clients per rule and log.")
 @api_command
 def top(session: Session, rule: str | None, number: int) -> None:

@@ -7,6 +7,7 @@ import click
 
 from chalicelib.core.durations import parse_duration
 from sluice.commands.shared.api import Session, api_command, ask, yes_option
+from sluice.commands.shared.completing import complete_rule
 from sluice.commands.shared.times import DURATION, FUTURE
 
 
@@ -61,7 +62,7 @@ def breaker() -> None:
 
 
 @breaker.command()
-@click.argument("rule", required=False)
+@click.argument("rule", required=False, shell_complete=complete_rule)
 @click.option("--quiet-for", type=DURATION, default="10m", show_default=True, help="Time for which it stays closed.")
 @yes_option
 @api_command

@@ -12,6 +12,7 @@ from chalicelib.core.responses import Response
 from chalicelib.core.wording import RESPONSES
 from sluice.api_client import ALL
 from sluice.commands.shared.api import Printable, Session, api_command
+from sluice.commands.shared.completing import complete_rule
 from sluice.commands.shared.output import table
 from sluice.commands.shared.times import PAST, local
 
@@ -29,7 +30,12 @@ NOT_ENFORCED = {"counted": "the rule only counts", "allowlisted": "allowlisted",
 @click.command()
 @click.option("--since", type=PAST, metavar="TIME", help="The earliest time: an age such as 3h, or a date and time.")
 @click.option("--until", type=PAST, metavar="TIME", help="The time before which it happened, in the same forms.")
-@click.option("--rule", metavar="NAME", help="Only events of this rule; 'manual' for blocks made by hand.")
+@click.option(
+    "--rule",
+    metavar="NAME",
+    shell_complete=complete_rule,
+    help="Only events of this rule; 'manual' for blocks made by hand.",
+)
 @click.option("--network", metavar="NETWORK", help="Only events about networks that overlap this address or network.")
 @click.option("--outcome", type=click.Choice(get_args(EventOutcome)), help="Only events with this outcome.")
 @click.option("--limit", type=click.IntRange(1, ALL), default=50, show_default=True, help="Events to show.")

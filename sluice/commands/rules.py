@@ -25,6 +25,7 @@ from chalicelib.core.sampling import Sampling, sampling_notes
 from chalicelib.core.wording import plural
 from sluice.api_client import Answer
 from sluice.commands.shared.api import Printable, Session, api_command, as_sentence, ask, yes_option
+from sluice.commands.shared.completing import complete_rule
 from sluice.commands.shared.logs import fields_option, json_fields_option, sample_rate_option
 from sluice.commands.shared.options import json_output
 from sluice.commands.shared.output import output, plain, table
@@ -175,7 +176,7 @@ def apply(session: Session, file: TextIO, comment: str, if_version: int | None, 
 
 
 @rules.command("set")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_rule)
 @click.option(
     "--action", type=click.Choice([str(action) for action in Action]), help="Whether the rule blocks, or only counts."
 )

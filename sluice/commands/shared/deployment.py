@@ -30,6 +30,21 @@ STYLES = {
 }
 
 
+def checkout() -> Path:
+    """Returns the checkout that this command runs from; if there is none, the current folder."""
+    return SOURCE if (SOURCE / ".chalice").is_dir() else Path()
+
+
+def complete_stage(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Returns the stages of the checkout that begin with what was typed."""
+    project = ctx.params.get("project") or Project(checkout())
+    try:
+        stages = project.config().get("stages", {})
+    except (Refusal, OSError, ValueError):
+        return []
+    return [name for name in stages if name.startswith(incomplete)]
+
+
 def stage_command(command: Callable[..., None]) -> Callable[..., None]:
     """Adds ``--stage``, ``--region`` and ``--profile``; the command receives ``stage`` and ``account``.
 
@@ -37,7 +52,14 @@ def stage_command(command: Callable[..., None]) -> Callable[..., None]:
     become the command's error message.
     """
 
-    @click.option("--stage", default="prod", show_default=True, metavar="NAME", help="Name of the deployment.")
+    @click.option(
+        "--stage",
+        default="prod",
+        show_default=True,
+        metavar="NAME",
+        shell_complete=complete_stage,
+        help="Name of the deployment.",
+    )
     @click.option("--region", metavar="NAME", help="AWS region; by default the one boto3 finds.")
     @click.option("--profile", metavar="NAME", help="Profile of the AWS credentials.")
     @wraps(command)
@@ -54,7 +76,7 @@ def stage_command(command: Callable[..., None]) -> Callable[..., None]:
 project_option = click.option(
     "--project",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=lambda: SOURCE if (SOURCE / ".chalice").is_dir() else Path(),
+    default=checkout,
     callback=lambda ctx, param, directory: Project(directory),  # noqa: ARG005
     help="Checkout of Sluice to deploy; by default the one this command runs from, or else the current folder.",
 )

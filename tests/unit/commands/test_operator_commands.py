@@ -407,3 +407,35 @@ def test_a_damaged_record_writes_nothing_to_the_terminal_but_its_text(terminal: 
     terminal.site.put_unreadable("allow", "\x1b[2J", b"\x1b]0;office\x07")
     for words in (["status"], ["records", "list"], ["records", "show", "allow", "\x1b[2J"]):
         assert "\x1b" not in terminal.run(*words).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["unblock", "203."], ["203.0.113.9/32"]),
+        (["unblock", ""], ["198.51.100.7/32", "203.0.113.9/32"]),
+        (["client", "198"], ["198.51.100.7/32"]),
+        (["disallow", "192"], ["192.0.2.0/24"]),
+        (["blocks", "--rule", "b"], ["burst"]),
+        (["history", "--rule", "zzz"], []),
+    ],
+)
+def test_the_shell_completes_what_the_stage_has(terminal: Terminal, words: list[str], offered: list[str]) -> None:
+    terminal.site.put_blocks("203.0.113.9/32", "198.51.100.7/32")
+    terminal.run("allow", "192.0.2.0/24")
+    typed = " ".join(["sluice", *words])
+    asked = {"_SLUICE_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(len(words))}
+    result = CliRunner().invoke(main, [], prog_name="sluice", env={**terminal.environment, **asked})
+    assert sorted(line.removeprefix("plain,") for line in result.stdout.splitlines() if line) == offered
+
+
+def test_a_stage_that_cannot_be_reached_completes_nothing_and_says_nothing(tmp_path: Path) -> None:
+    def completed(typed: str) -> str:
+        asked = {"_SLUICE_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+        unreachable = {"SLUICE_URL": "http://127.0.0.1:9", "SLUICE_TOKEN": "x"}
+        return CliRunner().invoke(main, [], prog_name="sluice", env={**unreachable, **asked}).output.strip()
+
+    assert completed("sluice unblock ") == ""
+    (tmp_path / ".chalice").mkdir()
+    (tmp_path / ".chalice" / "config.json").write_text('{"stages": {"prod": {}, "staging": {}}}')
+    assert completed(f"sluice doctor --project {tmp_path} --stage s") == "plain,staging"
