@@ -157,7 +157,7 @@ def demo(
     text, _ = read_rules(rules or (DEFAULT_RULES if traffic else DEMO_RULES))
     commanded = CommandedAnnouncements(notify, lambda text: click.echo(text, err=True)) if notify else None
     simulation["announcements"] = commanded
-    log = None
+    log, finished = None, traffic is not None
     settings = {
         "CLOUDFRONT_FIELDS": ",".join(fields),
         "TRUSTED_PROXIES": ",".join(map(str, trusted)),
@@ -172,16 +172,19 @@ def demo(
     else:
         start = (time.time() // 60 + 1) * 60 - 20  # one of the attackers straddles a full minute, 20 s after the start
         demonstration = Demonstration(_clock(speed, start), rules=text, seconds=seconds, **simulation)
-        with watching(console) as watch:
+        with suppress(KeyboardInterrupt), watching(console) as watch:
             demonstration.run(watch)
+            finished = True
         summary = demonstration.summary()
-        console.print(closing(summary, demonstration))
+        console.print(closing(summary, demonstration, stopped=not finished))
     if commanded is not None:
         commanded.close()
     if as_json:
         click.echo(json.dumps(summary))
     if log is not None:
         print_notes(log.stats, log.progress, LogNames((str(traffic),)))
+    if not finished:
+        sys.exit(130)
     sys.exit(0 if traffic or summary["ok"] else 1)
 
 

@@ -3,11 +3,16 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import merge
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from itertools import islice
 from random import Random
 from typing import Any
 
 BROWSER = "Mozilla/5.0%20(Windows%20NT%2010.0;%20Win64;%20x64)%20AppleWebKit/537.36%20Chrome/141.0.0.0%20Safari/537.36"
+VISITORS, BOTS = 160, 300
+TAKEN = ("66.249.66.1",)
+"""Public addresses of other actors; the rest have those that documents use."""
+
 BYSTANDERS = ("browser", "office", "crawler", "health check")
 
 
@@ -101,6 +106,17 @@ def crawler(seed: object, rate: float, end: float) -> Actor:
     return robot(seed, "crawler", "66.249.66.1/32", rate, 0, end, agent=agent)
 
 
+def public_addresses(rng: Random) -> Iterator[str]:
+    """Yields addresses as clients at an edge have them, each in another /24. They are random, and mean nobody."""
+    seen = {str(ip_network(f"{taken}/24", strict=False)) for taken in TAKEN}
+    while True:
+        address = IPv4Address(rng.randrange(1 << 24, 224 << 24))
+        network = str(ip_network(f"{address}/24", strict=False))
+        if address.is_global and network not in seen:
+            seen.add(network)
+            yield str(address)
+
+
 def cast(seed: int, seconds: float) -> list[Actor]:
     """Returns all actors. Attacks begin after a few seconds and end well before ``seconds``."""
     over = seconds * 0.72  # leaves time for the last blocks to be lifted
@@ -124,8 +140,9 @@ def cast(seed: int, seconds: float) -> list[Actor]:
 
         return actor(seed, "botnet", f"{address}/32", play)
 
+    addresses = list(islice(public_addresses(Random(f"{seed}/addresses")), VISITORS + BOTS))
     return [
-        *(visitor(seed, f"100.{64 + number // 200}.{number % 200}.20", seconds, (7, 20)) for number in range(160)),
+        *(visitor(seed, address, seconds, (7, 20)) for address in addresses[:VISITORS]),
         office(seed, 14, seconds, (60, 120)),
         crawler(seed, 3, seconds),
         health_check(seed, 20, seconds),
@@ -133,7 +150,7 @@ def cast(seed: int, seconds: float) -> list[Actor]:
         robot(seed, "slow attacker", "203.0.114.2/32", 6, 3, over, path="/api/prices"),
         actor(seed, "straddler", "203.0.117.99/32", straddler),
         actor(seed, "rotating IPv6", "2001:db8:bad:1::/64", rotating),
-        *(bot(f"172.{16 + number // 200}.{number % 200}.66") for number in range(300)),
+        *(bot(address) for address in addresses[VISITORS:]),
         actor(seed, "scraper fleet", "192.0.2.0/24", scrapers),
         robot(seed, "login guesser", "203.0.115.3/32", 1.2, 4, over, path="/login", method="POST", status=401),
         robot(seed, "404 scanner", "203.0.116.4/32", 2.5, 4, over, path="/.env", status=404, agent="-"),

@@ -68,8 +68,10 @@ class Demonstration:
         self.cloud.start()
         self.cloud.loop.every(TICK_S, self._traffic.tick, first=self.start)
         self.cloud.loop.every(WATCH_S, lambda: watch(self), first=self.start)
-        self.cloud.loop.run(self.start + self.seconds + FINISH_S)
-        self.latency.settle(self.cloud.telemetry.blocks, self.cloud.waf.updates)
+        try:
+            self.cloud.loop.run(self.start + self.seconds + FINISH_S)
+        finally:  # what was measured before somebody stopped the run counts as well
+            self.latency.settle(self.cloud.telemetry.blocks, self.cloud.waf.updates)
 
     @property
     def elapsed(self) -> float:
