@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
+from botocore.session import Session
 
 from chalicelib.core.announcements import SOURCE, TYPES, Announcement
 from chalicelib.core.responses import Response
@@ -25,9 +26,29 @@ def test_every_resource_that_the_template_names_is_in_it() -> None:
     assert set(named) <= set(TEMPLATE["Resources"])
 
 
+def mapping(name: str) -> dict[str, str]:
+    """Returns where the fields of a format come from: the second column of its table by the first."""
+    section = TEXT.partition(f"\n## As {name}")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*) \| (.*) \|$", section, re.MULTILINE)
+    assert len(rows) > 8
+    return dict(rows)
+
+
 def test_what_is_mapped_to_ocsf_exists() -> None:
-    cells = [row.split(" | ")[1] for row in re.findall(r"^\| `.* \|$", TEXT, re.MULTILINE)]
-    names = {name for cell in cells for name in re.findall(r"`([A-Za-z_. ]+)`", cell)}
+    names = {name for cell in mapping("OCSF").values() for name in re.findall(r"`([A-Za-z_. ]+)`", cell)}
     known = {*Announcement.__struct_fields__, *TYPES, *Response}
     assert names - known == {"evidence.first_ms", "evidence.last_ms"}
     assert {"first_ms", "last_ms"} <= set(Evidence.__struct_fields__)
+
+
+def test_a_finding_for_security_hub_has_what_it_requires_and_what_is_mapped_exists() -> None:
+    mapped = mapping("ASFF")
+    fields = {name for cell in mapped for name in re.findall(r"`(\w+)`", cell)}
+    # Each is required, according to the service's own description.
+    finding = Session().get_service_model("securityhub").shape_for("AwsSecurityFinding")
+    assert set(finding.required_members) <= fields <= set(finding.members)
+    names = {name for cell in mapped.values() for name in re.findall(r"`([A-Za-z_. ]+)`", cell)}
+    known = {*Announcement.__struct_fields__, *TYPES}
+    assert names - known == {"account", "detail", "HIGH", "ACTIVE", "ARCHIVED"}
+    states = finding.members["RecordState"]
+    assert {"ACTIVE", "ARCHIVED"} == set(states.enum)

@@ -204,6 +204,7 @@ def test_an_attack_appears_and_is_lifted_and_blocked_again(open_page: OpenPage, 
     site.eventually(lambda: "203.0.113.9/32" not in site.published())
     notice(page, "is no longer blocked").get_by_role("button", name="Undo").click()
     expect(row(page, "203.0.113.9")).to_contain_text("requests within")
+    expect(notice(page, "is no longer blocked")).to_have_count(0)
     expect(row(page, "203.0.113.9").locator(".chip").first).to_contain_text("burst")
     site.eventually(lambda: "203.0.113.9/32" in site.published())
 
@@ -214,7 +215,7 @@ def test_the_first_view_shows_an_attack_in_figures_bars_and_chart(open_page: Ope
     site.attack("192.0.2.77", 15)
     blocked = page.locator("#top li").filter(has_text="203.0.113.9")
     expect(blocked).to_contain_text("60 of 20")
-    expect(blocked).to_contain_text("blocked for")
+    expect(blocked).to_contain_text("blocked for another")
     expect(blocked).to_contain_text(re.compile(r"\d+ of \d+: GET www.example.com/ 200"))
     expect(page.locator("#top li").filter(has_text="192.0.2.77")).to_contain_text("15 of 20")
     expect(page.locator("#tiles > div").first).to_contain_text("burst 1")
@@ -625,8 +626,16 @@ def test_rules_are_applied_as_planned_and_rolled_back(open_page: OpenPage, site:
     expect(apply).to_be_disabled()
     page.get_by_role("button", name="Plan").click()
     expect(apply).to_be_enabled()
+    said = """() => {
+        window.said = [];
+        const note = document.querySelector("#rules-note");
+        const watch = new MutationObserver(() => window.said.push(note.textContent));
+        watch.observe(note, { childList: true, subtree: true, characterData: true });
+    }"""
+    page.evaluate(said)
     apply.click()
     expect(page.locator("#rules-note")).to_contain_text("Version 2, saved by alice")
+    assert not [text for text in page.evaluate("window.said") if "not applied" in text]
     expect(page.locator("#rules-words")).to_contain_text("30 requests within 5s")
     page.get_by_role("button", name="Roll back to version 1").click()
     dialog = page.get_by_role("dialog")
@@ -777,6 +786,7 @@ def test_a_pause_is_visible_in_every_view_until_an_operator_resumes(open_page: O
     page.get_by_role("dialog").get_by_role("button", name="Pause and admit every client").click()
     expect(page.locator(".banner")).to_contain_text("no client is blocked")
     site.eventually(lambda: not site.published())
+    expect(page.locator("#tiles > div").first).to_contain_text("admitted during the pause")
     page.get_by_role("link", name="Audit").click()
     expect(page.locator(".banner")).to_be_visible()
     page.locator(".banner").get_by_role("button", name="Resume").click()
@@ -875,6 +885,10 @@ def test_an_unreachable_api_is_announced_and_the_page_recovers(open_page: OpenPa
     page.context.set_offline(True)
     expect(page.locator(".banner")).to_contain_text("The API does not answer")
     expect(row(page, "203.0.113.9")).to_be_visible()
+    expect(page.locator("#enforcing")).to_have_text("Not known")
+    page.set_viewport_size({"width": 1200, "height": 300})
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    expect(page.locator(".banner")).to_be_in_viewport()
     page.context.set_offline(False)
     page.locator(".banner").get_by_role("button", name="Try now").click()
     expect(page.locator(".banner")).to_have_count(0)
