@@ -23,7 +23,7 @@ LAYERS = (
     ("sluice.logs",),
     ("sluice.replay",),
     ("sluice.analysis",),
-    ("sluice.api_client", "sluice.deploy", "sluice.local", "sluice.undo"),
+    ("sluice.api_client", "sluice.deploy", "sluice.local", "sluice.owners", "sluice.undo"),
     ("sluice.demo", "sluice.migration"),
     ("sluice.commands",),
     ("sluice.cli",),

@@ -1,6 +1,9 @@
 """``sluice client`` and ``top``."""
 
 from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from socket import getaddrinfo, gethostbyaddr
 
 import click
 from rich.table import Table
@@ -8,14 +11,17 @@ from rich.text import Text
 
 from chalicelib.admin.busiest import Busiest, Top
 from chalicelib.admin.clients import ClientReport
+from chalicelib.core.addresses import parse_network
 from chalicelib.core.measures import amount_text
 from chalicelib.core.portraits import KINDS, Portrait
+from chalicelib.core.printable import printable
 from chalicelib.core.wording import roughly
 from sluice.commands.shared.api import Printable, Session, api_command
 from sluice.commands.shared.completing import complete_blocked, complete_rule
-from sluice.commands.shared.options import number_option
+from sluice.commands.shared.options import EXISTING_FILE, number_option
 from sluice.commands.shared.output import plain, table
 from sluice.commands.shared.times import local
+from sluice.owners import owner_in
 
 BAR = 24
 """Characters of a bar that is full at the limit."""
@@ -26,8 +32,16 @@ NEAR = 0.8
 
 @click.command()
 @click.argument("address", shell_complete=complete_blocked)
+@click.option(
+    "--owners",
+    type=EXISTING_FILE,
+    envvar="SLUICE_OWNERS",
+    show_envvar=True,
+    help="Table of networks and their owners, as iptoasn.com publishes it, by which the owner is shown.",
+)
+@click.option("--resolve", is_flag=True, help="Ask the DNS of this machine for the name of the address.")
 @api_command
-def client(session: Session, address: str) -> None:
+def client(session: Session, address: str, owners: Path | None, resolve: bool) -> None:
     """Show everything about one client.
 
     Includes its blocks and when they end, its offences, what its requests looked like, its counts and its allowlist
@@ -36,9 +50,39 @@ def client(session: Session, address: str) -> None:
     \b
     sluice client 203.0.113.9
     sluice client 203.0.113.0/24
+    sluice client 203.0.113.9 --owners ip2asn-combined.tsv.gz --resolve
     sluice client 2001:db8::1 --json | jq .blocked
     """
-    session.show(session.client.get("/v1/clients", ClientReport, address=address), _view)
+
+    def view(report: ClientReport) -> Iterator[Printable]:
+        first = parse_network(address).network_address
+        if resolve:
+            yield f"Name of {first}: {_name_of(str(first))}"
+        if owners is not None:
+            yield f"Owner of {first}: {_owner_of(owners, first)}"
+        yield from _view(report)
+
+    session.show(session.client.get("/v1/clients", ClientReport, address=address), view)
+
+
+def _name_of(address: str) -> str:
+    """Returns the name in the DNS, which the owner of the address chooses; only a name that leads back proves it."""
+    try:
+        name, _, _ = gethostbyaddr(address)
+    except OSError:
+        return "none"
+    try:
+        proven = any(found[4][0] == address for found in getaddrinfo(name, None))
+    except (OSError, UnicodeError):
+        proven = False
+    return printable(name) + ("" if proven else ", which does not lead back to it")
+
+
+def _owner_of(file: Path, address: IPv4Address | IPv6Address) -> str:
+    try:
+        return str(owner_in(file, address) or f"not in {file}")
+    except (OSError, ValueError, EOFError) as exc:
+        raise click.ClickException(str(exc)) from exc
 
 
 def _view(report: ClientReport) -> Iterator[Printable]:

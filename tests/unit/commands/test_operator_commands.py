@@ -409,6 +409,20 @@ def test_a_damaged_record_writes_nothing_to_the_terminal_but_its_text(terminal: 
         assert "\x1b" not in terminal.run(*words).stdout
 
 
+def test_a_client_is_shown_with_its_owner_and_name(terminal: Terminal, tmp_path: Path) -> None:
+    table = tmp_path / "owners.tsv"
+    table.write_text("127.0.0.0\t127.255.255.255\t64500\tDE\tEXAMPLE\n")
+    shown = terminal.run("client", "127.0.0.1", "--owners", str(table), "--resolve").stdout
+    assert "Name of 127.0.0.1: " in shown
+    assert "Owner of 127.0.0.1: AS64500 EXAMPLE (DE), 127.0.0.0 to 127.255.255.255" in shown
+    assert (
+        f"Owner of 203.0.113.9: not in {table}" in terminal.run("client", "203.0.113.9", "--owners", str(table)).stdout
+    )
+    assert "Owner of" not in terminal.run("client", "203.0.113.9").stdout
+    table.write_text("192.0.2.0/24,64500\n")
+    assert "line 1: " in terminal.run("client", "127.0.0.1", "--owners", str(table), exit_code=1).stderr
+
+
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
