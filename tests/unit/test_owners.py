@@ -44,7 +44,5 @@ def test_a_name_moves_no_cursor(table: Path) -> None:
 def test_a_table_of_another_form_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "owners.csv"
     path.write_text("192.0.2.0\t192.0.2.255\t64500\tDE\tX\n192.0.2.0/24,64500,Example\n")
-    with pytest.raises(
-        ValueError, match=r"line 2: '192\.0\.2\.0/24,64500,Example\\n' is not first address"
-    ):
+    with pytest.raises(ValueError, match=r"line 2: '192\.0\.2\.0/24,64500,Example\\n' is not first address"):
         owner_in(path, ip_address("203.0.113.9"))
