@@ -16,11 +16,11 @@ from chalicelib.core.printable import printable
 FORM = "first address, last address, AS number, country and name, separated by tabs"
 LONGEST_NAME = 100
 NOT_ROUTED = "0"
-"""AS number of the networks that nobody announces."""
+"""AS number of networks that are not announced."""
 
 
 class Owner(NamedTuple):
-    """Who announces a network."""
+    """A line of the table: the network, and the AS that announces it."""
 
     first: str
     last: str
@@ -30,7 +30,7 @@ class Owner(NamedTuple):
 
     def __str__(self) -> str:
         if self.asn == NOT_ROUTED:
-            return f"nobody announces {self.first} to {self.last}"
+            return f"not announced: {self.first} to {self.last}"
         return f"AS{self.asn} {self.name} ({self.country}), {self.first} to {self.last}"
 
 

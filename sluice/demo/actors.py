@@ -107,7 +107,7 @@ def crawler(seed: object, rate: float, end: float) -> Actor:
 
 
 def public_addresses(rng: Random) -> Iterator[str]:
-    """Yields addresses as clients at an edge have them, each in another /24. They are random, and mean nobody."""
+    """Yields addresses as clients at an edge have them, each in another /24. They are random, and stand for no one."""
     seen = {str(ip_network(f"{taken}/24", strict=False)) for taken in TAKEN}
     while True:
         address = IPv4Address(rng.randrange(1 << 24, 224 << 24))

@@ -70,7 +70,7 @@ class Demonstration:
         self.cloud.loop.every(WATCH_S, lambda: watch(self), first=self.start)
         try:
             self.cloud.loop.run(self.start + self.seconds + FINISH_S)
-        finally:  # what was measured before somebody stopped the run counts as well
+        finally:  # what was measured before the run was stopped counts as well
             self.latency.settle(self.cloud.telemetry.blocks, self.cloud.waf.updates)
 
     @property

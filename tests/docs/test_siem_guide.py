@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 from botocore.session import Session
@@ -45,7 +46,7 @@ def test_a_finding_for_security_hub_has_what_it_requires_and_what_is_mapped_exis
     mapped = mapping("ASFF")
     fields = {name for cell in mapped for name in re.findall(r"`(\w+)`", cell)}
     # Each is required, according to the service's own description.
-    finding = Session().get_service_model("securityhub").shape_for("AwsSecurityFinding")
+    finding: Any = Session().get_service_model("securityhub").shape_for("AwsSecurityFinding")
     assert set(finding.required_members) <= fields <= set(finding.members)
     names = {name for cell in mapped.values() for name in re.findall(r"`([A-Za-z_. ]+)`", cell)}
     known = {*Announcement.__struct_fields__, *TYPES}

@@ -28,7 +28,7 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     ("address", "owner"),
     [
         ("203.0.113.9", "AS64501 OTHER (FR), 203.0.113.0 to 203.0.113.127"),
-        ("203.0.113.200", "nobody announces 203.0.113.128 to 203.0.113.255"),
+        ("203.0.113.200", "not announced: 203.0.113.128 to 203.0.113.255"),
         ("2001:db8::9", "AS64502 SIX (US), 2001:db8:: to 2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"),
         ("198.51.100.1", "None"),
     ],

@@ -25,7 +25,7 @@ def text(shown: RenderableType, width: int, height: int = 100) -> str:
 
 @pytest.fixture(scope="module")
 def stopped() -> tuple[Demonstration, Screen]:
-    """Returns a demonstration that somebody has stopped while a client is blocked."""
+    """Returns a demonstration that was stopped while a client is blocked."""
     demo = Demonstration(
         SimulatedClock(1_700_000_000), rules=DEMO_RULES.read_text(), seed=1, seconds=60, shards=1, containers=1
     )
