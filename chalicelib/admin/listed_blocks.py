@@ -11,8 +11,8 @@ from heapq import heappop, heappush
 from operator import attrgetter
 from typing import NamedTuple
 
-from chalicelib.core.addresses import NetworkSet, Span, span_of
-from chalicelib.core.ipsets import BlockList, SetGroup, Wanted
+from chalicelib.core.addresses import NetworkSet, Span
+from chalicelib.core.ipsets import BlockList, Ranked, SetGroup, Wanted, ranked
 from chalicelib.core.responses import Response
 from chalicelib.core.state.blocks import Block
 from chalicelib.pipeline.stored import State, read_item
@@ -28,15 +28,10 @@ class Listed(NamedTuple):
     """The fields of a block that lists and counts need."""
 
     network: str
-    family: int
-    """4 or 6."""
-    span: Span
-    blocked_at: int
-    """Epoch seconds."""
+    ranked: Ranked
+    """Its span, time and ends, as the publisher sorts them."""
     ends_at: int
     """First second at which no response applies any more. Epoch seconds."""
-    ends: tuple[tuple[Response, int], ...]
-    """The first second at which each response is over, the hardest first. Epoch seconds."""
     rule: str
     source: str | None
     """The log in which its requests were; None without evidence."""
@@ -51,9 +46,23 @@ class Listed(NamedTuple):
     text: str
     """Network, rule, comment and author, in lower case."""
 
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return self.ranked.span[0]
+
+    @property
+    def span(self) -> Span:
+        return self.ranked.span
+
+    @property
+    def blocked_at(self) -> int:
+        """Epoch seconds."""
+        return self.ranked.blocked_at
+
     def response_at(self, now: int) -> Response | None:
         """Returns the response at the epoch second ``now``, the hardest that is not over; None if all are."""
-        return next((response for response, end in self.ends if now < end), None)
+        return next((response for response, end in self.ranked.ends if now < end), None)
 
 
 class ListedBlocks:
@@ -86,7 +95,7 @@ class ListedBlocks:
     def wanted(self, allowlist: NetworkSet, rooms: Mapping[SetGroup, int], now: int) -> Wanted:
         """Returns the networks to publish for the blocks that ``in_force`` has read."""
         if self._list is None:
-            self._list = BlockList(map(self.block, self._listed.values()))
+            self._list = BlockList.of({network: each.ranked for network, each in self._listed.items()})
         return self._list.wanted(allowlist, rooms, now)
 
     def _read(self) -> None:
@@ -125,20 +134,17 @@ def differences(before: list[Item], after: list[Item]) -> Iterator[tuple[str, It
 
 
 def _listed(block: Block) -> Listed:
-    span = span_of(block.network)
-    ends = tuple(block.ends.items()) if block.softer else ((Response.BLOCK, block.until),)
+    entry = ranked(block)
+    family, first, _ = entry.span
     return Listed(
         network=block.network,
-        family=span[0],
-        span=span,
-        blocked_at=block.blocked_at,
+        ranked=entry,
         ends_at=block.ends_at,
-        ends=ends,
         rule=block.rule,
         source=block.evidence.source if block.evidence else None,
         requests=block.evidence.count if block.evidence else 0,
-        response=ends[0][0] if len(ends) == 1 else None,
+        response=entry.ends[0][0] if len(entry.ends) == 1 else None,
         merged=block.members is not None and block.members.merged,
-        place=span[1] + (span[0] == 6) * 2**33,
+        place=first + (family == 6) * 2**33,
         text=f"{block.network}\n{block.rule}\n{block.comment}\n{block.by}".lower(),
     )

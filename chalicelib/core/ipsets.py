@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from chalicelib.core.addresses import Network, NetworkSet, Span, span_of
 from chalicelib.core.carving import carved
@@ -87,7 +87,7 @@ class Wanted:
         return {group: places for group, places in surplus.items() if places > 0}
 
 
-class _Listed(NamedTuple):
+class Ranked(NamedTuple):
     """The part of a block that the list needs. Entries sort by rank: the greatest stay in full sets the longest."""
 
     rank: int
@@ -106,7 +106,17 @@ class BlockList:
     """Blocks, and the networks to refuse for them. Its work grows with what changes, not with the number of blocks."""
 
     def __init__(self, blocks: Iterable[Block] = ()) -> None:
-        self._blocks = {block.network: _listed(block) for block in blocks}
+        self._fill({block.network: ranked(block) for block in blocks})
+
+    @classmethod
+    def of(cls, blocks: Mapping[str, Ranked]) -> Self:
+        """Returns the list of these blocks by network, whose records need not be decoded again."""
+        listed = cls()
+        listed._fill(dict(blocks))
+        return listed
+
+    def _fill(self, blocks: dict[str, Ranked]) -> None:
+        self._blocks = blocks
         self._ends = [(end, network) for network, entry in self._blocks.items() for _, end in entry.ends]
         """The times at which a response of a block is over, or was to be before the block was replaced."""
         heapify(self._ends)
@@ -117,7 +127,7 @@ class BlockList:
         self._carved: dict[Span, Sequence[Span]] = {}
         """The published parts of each network that is partly on the allowlist."""
         self._covers = {group: Cover() for group in GROUPS}
-        self._ranked: dict[SetGroup, list[_Listed]] = {group: [] for group in GROUPS}
+        self._ranked: dict[SetGroup, list[Ranked]] = {group: [] for group in GROUPS}
         """The blocks of which anything is to be published, by rank."""
         self._unsorted: set[str] = set()
 
@@ -127,7 +137,7 @@ class BlockList:
         if before is not None:
             self._drop(network, before)
         if block is not None:
-            entry = self._blocks[network] = _listed(block)
+            entry = self._blocks[network] = ranked(block)
             for _, end in entry.ends:
                 heappush(self._ends, (end, network))
             self._unsorted.add(network)
@@ -182,7 +192,7 @@ class BlockList:
                 return spans[:room], complete
         return spans, len(ranked)
 
-    def _pieces(self, entry: _Listed) -> Sequence[Span]:
+    def _pieces(self, entry: Ranked) -> Sequence[Span]:
         return self._carved.get(entry.span, (entry.span,))
 
     def _let_end(self, now: int) -> None:
@@ -201,7 +211,7 @@ class BlockList:
                 self._blocks[network] = entry._replace(ends=entry.ends[-1:])
                 self._ended.add(network)
 
-    def _drop(self, network: str, entry: _Listed) -> None:
+    def _drop(self, network: str, entry: Ranked) -> None:
         """Removes the block of ``network`` from the group that it was sorted into."""
         for names in (self._unsorted, self._ended, self._withheld):
             if network in names:
@@ -235,7 +245,7 @@ class BlockList:
     def _sort_all(self) -> None:
         assert self._allowlist is not None
         spans: dict[SetGroup, list[Span]] = {group: [] for group in GROUPS}
-        entries: dict[SetGroup, list[_Listed]] = {group: [] for group in GROUPS}
+        entries: dict[SetGroup, list[Ranked]] = {group: [] for group in GROUPS}
         self._withheld = set()
         self._carved = {}
         for network, entry in self._blocks.items():
@@ -248,11 +258,12 @@ class BlockList:
         self._ranked = {group: sorted(of_group) for group, of_group in entries.items()}
 
 
-def _listed(block: Block) -> _Listed:
+def ranked(block: Block) -> Ranked:
+    """Returns the part of a block that a list needs."""
     ends = tuple(block.ends.items()) if block.softer else ((Response.BLOCK, block.until),)
     # Feeds list networks that nothing may ever come from: a full set keeps those of offenders before theirs.
     rank = 1 if not block.manual else 2 if block.by_operator else 0
-    return _Listed(rank, block.blocked_at, span_of(block.network), ends)
+    return Ranked(rank, block.blocked_at, span_of(block.network), ends)
 
 
 def wanted(blocks: Iterable[Block], allowlist: NetworkSet, rooms: Mapping[SetGroup, int], now: int) -> Wanted:

@@ -106,3 +106,20 @@ def test_differences_are_the_added_changed_and_removed_items(before: dict[str, b
         differ = [(id, item and item.body) for id, item in listed_blocks.differences(*lists)]
     changed = sorted(id for id in before.keys() | after.keys() if before.get(id) != after.get(id))
     assert differ == [(id, after.get(id)) for id in changed]
+
+
+def test_a_new_container_decodes_each_block_once_to_list_and_to_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+    decode = Block.from_json
+
+    def noted(body: bytes) -> Block:
+        decoded.append(body)
+        return decode(body)
+
+    state = State(MemoryStateStore())
+    state.overwrite(*(block(host, 60) for host in range(8)))
+    monkeypatch.setattr(Block, "from_json", noted)
+    listed = ListedBlocks(state)
+    assert len(listed.in_force(NOW)) == 8
+    assert listed.wanted(NetworkSet([]), ROOMS, NOW).blocks == 8
+    assert len(decoded) == len(set(decoded)) == 8
