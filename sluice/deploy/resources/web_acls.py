@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from botocore.exceptions import EndpointConnectionError, UnknownServiceError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.core.responses import SOFTER
 from chalicelib.core.state.operators import Placed, WebAcls
@@ -278,9 +278,10 @@ def _check_plan(title: str, plan: str, others: int, desired: Sequence[WafRule]) 
 def flat_rate_plan(account: AwsAccount, arn: str) -> str | None:
     """Returns the flat-rate plan of a distribution or web ACL; None if it has none, or the plans cannot be read.
 
-    An older boto3 does not know them.
+    An older boto3 does not know them, and their service may answer with any error: AWS WAF itself refuses what a plan
+    does not allow.
     """
-    with suppress(EndpointConnectionError, UnknownServiceError), missing_ok("AccessDeniedException"):
+    with suppress(BotoCoreError, ClientError):
         for plan in account.list_all("pricing-plan-manager", "list_subscriptions", "subscriptionSummaries"):
             if arn in plan.get("resourceArns", ()):
                 return f"{plan['planFamily']} {plan['planTier']}"

@@ -272,3 +272,19 @@ def test_a_client_challenged_by_hand_is_in_the_sets_of_the_challenge_alone() -> 
     lifted = desk.call("DELETE", "/v1/blocks", network="203.0.113.9").json
     again = desk.undo(lifted["undo"])
     assert again.json["blocks"][0]["response"] == "challenge"
+
+
+def test_networks_are_in_the_order_of_their_numbers(desk: Desk) -> None:
+    networks = [
+        "9.9.9.9/32",
+        "10.0.1.1/32",
+        "10.0.2.0/24",
+        "10.0.10.1/32",
+        "10.0.100.1/32",
+        "2001:db8:9::/64",
+        "2001:db8:10::/64",
+    ]
+    for network in reversed(networks):
+        desk.put_block(network, until=desk.now + 100)
+    shown = desk.call("GET", "/v1/blocks", sort="network").json["blocks"]
+    assert [block["network"] for block in shown] == networks

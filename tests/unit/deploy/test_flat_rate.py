@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from botocore.exceptions import UnknownServiceError
+from botocore.exceptions import ClientError, UnknownServiceError
 
 from chalicelib.core.responses import Response
 from sluice.deploy.account import AwsAccount
@@ -27,11 +27,22 @@ def on_plan(world: World, tier: str, *others: dict[str, Any]) -> str:
     return arn
 
 
-def test_a_boto3_that_does_not_know_plans_yet_is_no_obstacle(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*_: Any, **__: Any) -> Any:
-        raise UnknownServiceError(service_name="pricing-plan-manager", known_service_names="wafv2")
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnknownServiceError(service_name="pricing-plan-manager", known_service_names="wafv2"),
+        ClientError({"Error": {"Code": "500", "Message": "<html>Internal Server Error</html>"}}, "ListSubscriptions"),
+        ClientError({"Error": {"Code": "AccessDeniedException"}}, "ListSubscriptions"),
+    ],
+    ids=["an older boto3", "a server error", "no permission"],
+)
+def test_plans_that_cannot_be_read_are_no_obstacle(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
 
-    monkeypatch.setattr(AwsAccount, "list_all", unknown)
+    monkeypatch.setattr(AwsAccount, "list_all", fails)
     assert flat_rate_plan(world.account, "arn:x") is None
 
 
