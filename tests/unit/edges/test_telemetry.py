@@ -13,6 +13,7 @@ from chalicelib.reports import (
     FeedReport,
     IngestReport,
     PublishReport,
+    QuotaReport,
     SweepReport,
     TrendReport,
 )
@@ -111,3 +112,19 @@ def test_a_quarter_hour_that_cannot_be_added_up_is_counted_and_says_why(
     assert logged(capsys) == {"TrendFailures": 1}
     (error,) = caplog.records
     assert (error.levelname, vars(error)["problem"]) == ("ERROR", "the tally table is throttled")
+
+
+def test_what_quotas_could_not_count_is_counted_and_said(
+    telemetry: PowertoolsTelemetry, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    telemetry.rolled_up(QuotaReport(items=9, entries=7))
+    assert (logged(capsys), caplog.records) == ({"QuotaEntries": 7}, [])
+    telemetry.rolled_up(QuotaReport(dropped=3, missing=2, restored=1, unfinished="not loaded: 4 roll-ups"))
+    assert logged(capsys) == {"QuotaEntries": 0, "QuotaDropped": 3, "QuotaMissing": 2}
+    keys = ("items", "logs", "unfinished")
+    extras = [(each.levelname, key, vars(each)[key]) for each in caplog.records for key in keys if hasattr(each, key)]
+    assert extras == [
+        ("ERROR", "items", 2),
+        ("WARNING", "logs", 1),
+        ("WARNING", "unfinished", "not loaded: 4 roll-ups"),
+    ]
