@@ -223,8 +223,9 @@ def settled(standing: Standing, now: int) -> Standing:
         return standing
     if not block.in_force(now):
         return Standing(ended(standing, block.ends_at))
-    if block.refuses_until <= now:
-        history = _refused(history, block, block.refuses_until)
+    over = [end for response, end in block.ends.items() if end <= now and response is not Response.WATCH]
+    if over:  # its refusals are remembered, because the softer response that remains does not tell of them
+        history = _refused(history, block, max(over))
     ends = {response: end for response, end in block.ends.items() if now < end}
     response = max(ends, key=hardness)
     causes = [past for past in history.rules.values() if past.outcome in PUNISHED and past.response is response]

@@ -581,6 +581,19 @@ def test_of_two_rules_the_harder_response_applies_and_then_the_one_that_lasts_lo
         )
 
 
+@pytest.mark.parametrize("served", [REFUSED, None], ids=["refused", "served"])
+def test_requests_refused_while_the_edge_releases_late_are_no_offence_although_a_softer_response_goes_on(
+    served: float | None,
+) -> None:
+    standing = standing_after((0, 6), of=terms(name="long", respond=(Response.CHALLENGE,)))
+    detection, offender = detected(terms(name="short", block_for_s=100), since=0, last=1)
+    standing = decide(detection, offender, standing, propagation_s=PROPAGATION, now=NOON + 6).standing
+    assert answers(standing, 105, 106) == ["block", "challenge"]
+    detection, offender = detected(terms(name="other"), since=110, last=111, served=served)
+    decision = decide(detection, offender, standing, propagation_s=PROPAGATION, now=NOON + 200)
+    assert decision.outcome is (Outcome.KNOWN if served == REFUSED else Outcome.BLOCKED)
+
+
 def test_what_requests_looked_like_is_in_the_history_and_in_no_block() -> None:
     standing = Standing(History(network=CLIENT))
     steps = [
