@@ -5,9 +5,11 @@ noted into the period's record every ``STORED_EVERY_S``. If it ends earlier, the
 unless they come again. The memory only spares clients: it causes no detection and no block.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from chalicelib.core.addresses import PrefixMemo
+from chalicelib.core.client_groups import ungrouped
 from chalicelib.core.known_clients import (
     KEPT_S,
     PERIOD_S,
@@ -18,6 +20,7 @@ from chalicelib.core.known_clients import (
     may_be_noted,
     period_of,
 )
+from chalicelib.core.meter_tally import MeterTally
 from chalicelib.core.state.breakers import Known
 from chalicelib.core.tally import Tally
 from chalicelib.pipeline.stored import State
@@ -44,6 +47,8 @@ class ClientMemory:
         self._stored = Digest()
         """The clients noted when they were stored last."""
         self._due_at = 0
+        self._memos: dict[tuple[int, int], PrefixMemo] = {}
+        """The networks of addresses, by the prefixes of rules that count wider networks than others."""
 
     def note(self, tallies: Iterable[Tally], now: int) -> None:
         """Notes the clients of ``tallies``, which were counted at ``now``, and stores them from time to time.
@@ -55,11 +60,23 @@ class ClientMemory:
             self._period, self._since, self._due_at = period_of(now), now, now
             self._noted = self._stored = Digest()
         # All at once: a digest with new marks is a copy.
-        columns = chain.from_iterable(tallies)
-        halvings = self._noted.halvings
-        self._noted = self._noted.plus(chain.from_iterable(may_be_noted(counted, halvings) for counted in columns))
+        self._noted = self._noted.plus(chain.from_iterable(map(self._clients, tallies)))
         if now >= self._due_at:
             self._store(now)
+
+    def _clients(self, tally: Tally) -> Iterator[bytes]:
+        """Yields the clients of a tally that may be noted.
+
+        A network stands for a client only if none of its clients was counted by itself.
+        """
+        for counted in tally:
+            noted = may_be_noted(counted, self._noted.halvings)
+            narrower = list(_narrower(counted, tally)) if noted else []
+            if narrower:
+                prefixes = counted.ipv4_prefix, counted.ipv6_prefix
+                containing = set(self._memos.setdefault(prefixes, PrefixMemo(*prefixes)).mask_all(narrower))
+                noted = [client for client in noted if client not in containing]
+            yield from noted
 
     def _store(self, now: int) -> None:
         self._due_at = now + STORED_EVERY_S
@@ -80,6 +97,14 @@ class ClientMemory:
         record = known_record(period, since, noted)
         if stored is None or record != stored.record:
             self._state.write([State.put(record, over=stored, expires_at=period + EXPIRES_AFTER_S)])
+
+
+def _narrower(counted: MeterTally, tally: Tally) -> Iterator[bytes]:
+    """Yields the clients of ``tally`` that were counted as narrower networks than those of ``counted``."""
+    for other in tally:
+        is_narrower = {4: other.ipv4_prefix > counted.ipv4_prefix, 16: other.ipv6_prefix > counted.ipv6_prefix}
+        if any(is_narrower.values()):
+            yield from (client for client in map(ungrouped, other.keys()) if is_narrower[len(client)])
 
 
 class Acquaintances:

@@ -5,6 +5,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from chalicelib.core.addresses import NetworkSet, span_of
+from chalicelib.core.breaker import FEWEST_HIT
 from chalicelib.core.decisions import PROPAGATION_S, PUNISHED, Outcome, Standing, refusals
 from chalicelib.core.detections import QUIET_MS
 from chalicelib.core.ipsets import rooms_of
@@ -13,6 +14,7 @@ from chalicelib.core.responses import hardness
 from chalicelib.core.rules import NETWORKS, Rule, RuleSet
 from chalicelib.core.state.allowlist import Allow
 from chalicelib.core.state.blocks import MANUAL, Block, History, Past
+from chalicelib.core.state.breakers import RuleBreaker
 from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT, Detection, Offender
 from chalicelib.core.tally import RETENTION_S
 from chalicelib.pipeline.stored import State
@@ -92,6 +94,10 @@ class Judge:
         self.damaged: set[str] = set()
         """Networks whose records a mishap has damaged."""
         self._phase: Sequence[Made] = ()
+        self._earlier: set[str] = set()
+        """Clients that made requests in an earlier phase, and may be known since."""
+        self._stops: list[RuleBreaker] = []
+        """Rules at the moments of the phase at which they were stopped."""
         self._in_force: set[str] = set()
         """Networks with a block at some moment of the phase."""
         self._ever_allowed: set[str] = set()
@@ -104,8 +110,9 @@ class Judge:
         self._phases = 0
 
     def begin(self, requests: Sequence[Made], chaos: "Chaos") -> None:
+        self._earlier |= {made.client for made in self._phase}
         self._phase = requests
-        self._served = []
+        self._served, self._stops = [], []
         self._in_force = {item.id for item in chaos.state.query(Block.kind)} - BLOCKED_AND_DAMAGED
 
     def logged(self, made: Made, chaos: "Chaos") -> None:
@@ -124,6 +131,9 @@ class Judge:
         for change in changes:
             item = change.new or change.old
             assert item is not None
+            if item.kind == RuleBreaker.kind and change.new is not None:
+                breaker = RuleBreaker.read(item.id, item.body)
+                self._stops += [breaker] if isinstance(breaker, RuleBreaker) and breaker.stopped_at else []
             if item.kind == Allow.kind:
                 self._ever_allowed |= {HELD.get(item.id, item.id)} - {"office", " "}
             if item.kind != Block.kind or item.id in BLOCKED_AND_DAMAGED:
@@ -177,13 +187,26 @@ class Judge:
             for name in offenders(rule, self._served):
                 network = ip_network(name)
                 containing = {network.supernet(new_prefix=length) for length in range(network.prefixlen + 1)}
-                if covers.isdisjoint(containing) and not any(map(network.overlaps, exempt)):
+                excused = any(map(network.overlaps, exempt)) or self._is_withheld(rule, name)
+                if covers.isdisjoint(containing) and not excused:
                     raise Violation(f"{name} broke {rule.name} and was never blocked")
         self._punished(chaos)
         self._published(chaos)
         damaged = any(mishap.kind == "unreadable records" for mishap in chaos.mishaps)
         self._trends.judge(chaos, lost=damaged or self._phases > 0)
         self._phases += 1
+
+    def _is_withheld(self, rule: Rule, name: str) -> bool:
+        """Returns whether the rule was rightly stopped in this phase, with this network among those it would have hit.
+
+        Rightly: more clients of an earlier phase than always pass are within these networks.
+        """
+        for stop in self._stops:
+            if stop.rule == rule.name and name in stop.clients:
+                hit = NetworkSet(map(ip_network, stop.clients))
+                if sum(hit.covers(span_of(client)) for client in self._earlier) > FEWEST_HIT:
+                    return True
+        return False
 
     def _punished(self, chaos: "Chaos") -> None:
         """Checks that what was served counts, also after a punishment, and that what Sluice refused does not."""
@@ -196,7 +219,7 @@ class Judge:
             names = {client_of(made, rule) for made in self._phase}
             served = offenders(rule, self._served)
             for name in sorted(names):
-                if any(map(ip_network(name).overlaps, not_judged)):
+                if any(map(ip_network(name).overlaps, not_judged)) or self._is_withheld(rule, name):
                     continue
                 last = _last_decision(chaos, name, rule)
                 past = last if last is not None and last.outcome in PUNISHED else None
