@@ -144,14 +144,14 @@ def the_breaker(enforcer: type[Enforce] = Enforce) -> None:
 
 
 class LimitsAreEstimates(View):
-    def __init__(self, rules: RuleSet, *, sample_rate: int, most_entries: int) -> None:
-        super().__init__(rules, sample_rate=sample_rate // 2, most_entries=most_entries)
+    def __init__(self, rules: RuleSet, *, sample_rate: int, **bounds: Any) -> None:
+        super().__init__(rules, sample_rate=sample_rate // 2, **bounds)
 
 
 class WindowsAreTooLong(View):
-    def __init__(self, rules: RuleSet, *, sample_rate: int, most_entries: int) -> None:
+    def __init__(self, rules: RuleSet, *, sample_rate: int, **bounds: Any) -> None:
         longer = tuple(replace(r, window_s=2 * r.window_s, resolution=2 * r.resolution) for r in rules.rules)
-        super().__init__(replace(rules, rules=longer), sample_rate=sample_rate, most_entries=most_entries)
+        super().__init__(replace(rules, rules=longer), sample_rate=sample_rate, **bounds)
         self.rules = rules
 
 

@@ -33,6 +33,9 @@ MANUAL_BLOCK = "203.0.113.0/24"
 MOST_SKEW_S = 3.0
 """Clocks further apart than this may end short blocks before they began."""
 
+MOST_LATE_S = 60
+"""Seconds after its end within which a block is released (G7)."""
+
 BLOCKED_AND_DAMAGED = frozenset(item.id for item in DAMAGED.values() if item.kind == Block.kind)
 """Ids of blocks that never could be read: they are no networks of clients."""
 
@@ -188,7 +191,8 @@ class Judge:
                 network = ip_network(name)
                 containing = {network.supernet(new_prefix=length) for length in range(network.prefixlen + 1)}
                 excused = any(map(network.overlaps, exempt)) or self._is_withheld(rule, name)
-                if covers.isdisjoint(containing) and not excused:
+                too_late = _came_too_late(_last_decision(chaos, name, rule), chaos.schedule.now)
+                if covers.isdisjoint(containing) and not (excused or too_late):
                     raise Violation(f"{name} broke {rule.name} and was never blocked")
         self._punished(chaos)
         self._published(chaos)
@@ -252,8 +256,9 @@ class Judge:
         sets = chaos.config.ip_sets
         rooms = rooms_of(sets)
         expected, published = wanted_networks(chaos.state, now, rooms), published_by(chaos.waf, sets)
-        # A publisher whose clock is wrong sees a block end too early or too late.
+        # A publisher whose clock is wrong sees a block end too early or too late; one may have looked before its end.
         ends = [end for block in State(chaos.state).records(Block) for end in block.ends.values()]
         moments = [now, *(end for end in ends if abs(end - now) <= self._most_skew_s)]
+        moments += [end - 1 for end in ends if 0 <= now - end <= MOST_LATE_S]
         if all(wanted_networks(chaos.state, moment, rooms) != published for moment in moments):
             raise Violation(difference(published, expected))
