@@ -92,15 +92,25 @@ class Notice(NamedTuple):
 
 
 def read_notice(text: str) -> Notice:
-    """Returns the place that ``text`` names. Raises ValueError, without the address of a webhook, which is a secret."""
+    """Returns the place that ``text`` names.
+
+    Raises ValueError, whose message never contains the address of a webhook, because it is a secret.
+    """
     kind, _, address = text.partition(":")
     if kind == "slack":
         if re.fullmatch(r"https://[^\s/]+/\S+", address) is None:
             raise ValueError(f"slack:... is not of the form {NOTICE_FORMS}")
         return Notice("slack", address)
-    if re.fullmatch(NOTICE, text) is None:
-        raise ValueError(f"{text!r} is not of the form {NOTICE_FORMS}")
-    return Notice(text)
+    if re.fullmatch(NOTICE, text) is not None:
+        return Notice(text)
+    if "/" in text:
+        raise ValueError(f"the address of a webhook needs 'slack:' before it; use {NOTICE_FORMS}")
+    raise ValueError(f"{text!r} is not of the form {NOTICE_FORMS}")
+
+
+def read_place(text: str) -> str:
+    """Returns the form in which setup remembers the place that ``text`` names; raises like ``read_notice``."""
+    return text if text == "slack" else read_notice(text).place
 
 
 @click.command()
@@ -242,7 +252,7 @@ def read_notice(text: str) -> Notice:
 @click.option(
     "--no-notify",
     "without_notices",
-    metavar="PLACE",
+    type=Parsed("PLACE", read_place),
     multiple=True,
     help="Place to which announcements are no longer sent: email:ADDRESS, sns:ARN, slack or chat.",
 )

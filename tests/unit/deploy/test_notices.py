@@ -145,13 +145,17 @@ def test_the_messages_have_the_forms_that_their_receivers_read() -> None:
         ("email:ann", "'email:ann' is not of the form"),
         ("sns:ops", "'sns:ops' is not of the form"),
         ("slack:http://hooks.example.com/secret", "slack:... is not of the form"),
+        ("https://hooks.example.com/secret", "the address of a webhook needs 'slack:' before it"),
+        ("hooks.example.com/secret", "the address of a webhook needs 'slack:' before it"),
+        ("email:https://hooks.example.com/secret", "the address of a webhook needs 'slack:' before it"),
     ],
 )
 def test_a_place_in_another_form_is_refused_and_no_webhook_is_printed(run: Run, place: str, message: str) -> None:
-    result = run("setup", "--yes", "--notify", place)
-    assert result.exit_code == 2
-    assert message in result.output
-    assert "secret" not in result.output
+    for option in ("--notify", "--no-notify"):
+        result = run("setup", "--yes", option, place)
+        assert result.exit_code == 2
+        assert message in " ".join(result.output.split())
+        assert "secret" not in result.output
 
 
 def test_places_that_no_rule_can_reach_are_refused(world: World) -> None:
