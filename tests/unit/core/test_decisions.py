@@ -594,6 +594,13 @@ def test_requests_refused_while_the_edge_releases_late_are_no_offence_although_a
     assert decision.outcome is (Outcome.KNOWN if served == REFUSED else Outcome.BLOCKED)
 
 
+def test_the_evidence_says_what_was_counted_and_at_which_rate() -> None:
+    block = decided(terms(rate="1/5s", measure="bytes")).standing.block
+    assert block is not None
+    assert block.evidence is not None
+    assert (block.evidence.rate, block.evidence.measure) == ("1/5s", "bytes")
+
+
 def test_what_requests_looked_like_is_in_the_history_and_in_no_block() -> None:
     standing = Standing(History(network=CLIENT))
     steps = [
