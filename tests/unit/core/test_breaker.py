@@ -188,6 +188,15 @@ def test_a_rule_that_goes_on_hitting_known_clients_stays_stopped() -> None:
         assert calmed(breaker, KNOWN, LIMITS, NOW + 60 * minute) == breaker
 
 
+def test_a_stopped_rule_keeps_the_latest_of_its_hits() -> None:
+    later = NOW + RENEWED_S
+    hits = judge(stopped(range(100)), regulars(*range(500, 510)), KNOWN, LIMITS, later).breaker.hits
+    assert len(hits) == MOST + 1
+    assert {mark for mark, time in hits.items() if time == later} == {
+        mark.hex() for candidate in regulars(*range(500, 510)) for mark in candidate.hits
+    }
+
+
 def test_a_rule_that_was_not_stopped_is_not_resumed() -> None:
     assert calmed(RULE, KNOWN, LIMITS, NOW) == RULE
 
@@ -253,6 +262,17 @@ def test_while_nobody_is_known_a_rule_blocks_so_many_a_minute_the_worst_first() 
     assert len(judge(judgement.breaker, rest, None, LIMITS, NOW // 60 * 60 + 59).waiting) == 150
     following = judge(judgement.breaker, rest, None, LIMITS, NOW // 60 * 60 + 60)
     assert following.waiting == networks(candidates[:50])
+
+
+def test_one_48_takes_one_place_of_the_pace_of_a_minute_however_many_detections_it_is_in() -> None:
+    breaker = RULE
+    for number in range(3):
+        candidate = Candidate(f"2001:db8:0:{number:x}::/64", excess=2)
+        breaker = judge(breaker, [candidate], None, LIMITS, NOW + number).breaker
+    assert breaker.paced == 1
+    next_minute = judge(breaker, [Candidate("2001:db8:0:9::/64", excess=2)], None, LIMITS, NOW + 60).breaker
+    assert next_minute.paced == 1
+    assert judge(breaker, [stranger(1)], None, LIMITS, NOW + 60).breaker.paced_48s == ()
 
 
 def test_one_48_takes_one_place_of_the_pace() -> None:

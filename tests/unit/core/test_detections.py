@@ -6,7 +6,9 @@ import pytest
 
 from chalicelib.core.detections import QUIET_MS, Announced, detections_of
 from chalicelib.core.logs.requests import Source
+from chalicelib.core.measures import Measure
 from chalicelib.core.portraits import Drawn, Portrait, RecentPortraits
+from chalicelib.core.rates import Rate
 from chalicelib.core.rules import Action, Rule
 from chalicelib.core.state.detections import SERVED_WITHIN_LIMIT, Detection
 from chalicelib.core.view import Offence
@@ -99,6 +101,15 @@ def test_a_paused_rule_only_counts_what_is_detected_before_the_end_of_its_pause(
         [paused], log="l@1", offset=1, rule_set="7", detected_ms=detected_s * 1000, arrived_ms=1
     )
     assert detection.terms.action is action
+
+
+def test_a_detection_says_what_its_rule_counts_and_at_which_rate() -> None:
+    bucket = Rule(name="r", limit=50, window_s=60, rate=Rate(2, 1), measure=Measure.BYTES)
+    for each, terms in ((bucket, ("2/s", "bytes")), (RULE, ("", "requests"))):
+        (detection,) = detections_of(
+            [replace(offence(0), rule=each)], log="l@1", offset=1, rule_set="7", detected_ms=1, arrived_ms=1
+        )
+        assert (detection.terms.rate, detection.terms.measure) == terms
 
 
 def test_the_busiest_clients_of_a_detection_have_their_portraits(monkeypatch: pytest.MonkeyPatch) -> None:
