@@ -83,7 +83,7 @@ endif
 bench: $(READY) $(DYNAMODB) ## run the benchmarks, each compared with a floor or a peer in the same run
 	@$(BIN)/python -m bench
 
-rivals: $(READY) $(RIVALS) ## the table of README: Sluice beside fail2ban, CrowdSec, AWS WAF, DuckDB and Polars, in some minutes
+rivals: $(READY) $(RIVALS) ## the table of README: Sluice beside fail2ban, CrowdSec, AWS WAF, DuckDB and Polars, in a few minutes
 	@$(BIN)/python -m bench.rivals
 
 hunt: $(READY) ## the properties with a thousand new random examples each

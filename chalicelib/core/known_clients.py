@@ -7,7 +7,8 @@ those of one half of all clients, by a hash, are dropped, and from then on only 
 sample, and the shares that are computed from it are estimates. Noting a mark twice changes nothing, and digests can be
 merged in any order, so a digest may be written by several containers, and any part of the work may be done again.
 
-A client becomes known ``PERIOD_S`` after the end of the period in which it was counted, and stays so for ``KEPT_S``.
+A client becomes known ``PERIOD_S`` after the end of the period in which it was counted, and is known until ``KEPT_S``
+after that end.
 So an attack does not make its own clients known, not even one that continues past midnight.
 """
 

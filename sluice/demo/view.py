@@ -227,6 +227,6 @@ def _what_to_believe(demo: Demonstration) -> str:
     return (
         f"Of {requests:,} requests by attackers, {refused:,} ({share} %) were refused. The rest came before a block, "
         "because a client may reach its limit, and log and update take a second each; or after the block had ended, "
-        "because blocks last 15 to 20 seconds here, and minutes to hours in practice. One who stops at once, like the "
-        "straddler, is blocked too late. A rule that counts networks, like fleet, refuses everyone in them."
+        "because blocks last 15 to 20 seconds here, and minutes to hours in practice. An attacker that stops at once, "
+        "like the straddler, is blocked too late. A rule that counts networks, like fleet, refuses everyone in them."
     )

@@ -192,8 +192,8 @@ def _jail(parser: ConfigParser, jail: str) -> Outcomes:
     if window == findtime:
         yield row(f"[{jail}] findtime", texts["findtime"], Fate.RULE, f"{jail}: window = {format_duration(window)}")
     else:
-        longest = format_duration(LONGEST_WINDOW_S)
-        detail = f"{jail}: window = {longest}, the longest; lower the limit if {texts['maxretry']} in it are too many"
+        longest = f"{format_duration(LONGEST_WINDOW_S)}, the longest below a day"
+        detail = f"{jail}: window = {longest}; lower the limit if {texts['maxretry']} in it are too many"
         yield row(f"[{jail}] findtime", texts["findtime"], Fate.BY_HAND, detail)
     endless = ", the longest block" if bantime < 0 else ""
     detail = f"{jail}: block_for = {format_duration(block_for)}{endless}"
