@@ -61,7 +61,7 @@ class BlocksStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SetsStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """All IP sets of one response and family, once they are published."""
+    """All IP sets of one response and family, as the next publish leaves them."""
 
     family: Annotated[int, one_of(4, 6)]
     response: Response

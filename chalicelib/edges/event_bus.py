@@ -21,7 +21,7 @@ ENTRIES_PER_CALL = 10
 
 
 class EventBus:
-    """``Announcements`` by EventBridge."""
+    """``Announcements`` through EventBridge."""
 
     def __init__(self, client: Callable[[], EventsClient], bus: str) -> None:
         """``client`` creates the client when it is first needed. ``bus``: name or ARN."""

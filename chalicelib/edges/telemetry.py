@@ -181,7 +181,7 @@ class PowertoolsTelemetry:
         rare("QuotaDropped", Count, report.dropped)
         rare("QuotaMissing", Count, report.missing)
         if report.began:
-            self.log.warning("quotas are counted from now on")
+            self.log.warning("quotas start at zero now: no earlier request counts")
         if report.missing:
             self.log.error(
                 "tallies no longer existed; quotas do not count their requests", extra={"items": report.missing}

@@ -114,8 +114,8 @@ def by_rule(result: Result, offenders: Sequence[OffenderSummary]) -> Iterator[Ru
 def refused_once(offenders: Iterable[OffenderSummary]) -> int:
     """Returns the requests made by clients while any rule blocked them, or would have if it did not only count.
 
-    At least so many: of a client, the blocks of rules that only count may overlap those of other rules, so only the
-    largest figure is certain; and a network with blocks of its own contains others.
+    A lower bound: blocks by rules that only count may overlap a client's other blocks, so only the largest figure of
+    each client is certain; and a network with blocks of its own may contain other such clients.
     """
     blocked: Counter[Network] = Counter()
     largest: dict[Network, int] = {}

@@ -101,7 +101,7 @@ def dev(
     ssh edge tail -F access.log | sluice dev
     """
     if sum(source is not None for source in (traffic, follow, objects)) > 1:
-        raise click.UsageError("Give one of --traffic, --follow and --objects.")
+        raise click.UsageError("Give at most one of --traffic, --follow and --objects.")
     console = output()
     announcements = CommandedAnnouncements(notify, lambda text: console.print(plain(text))) if notify else None
     bucket = DirectoryObjects(objects) if objects else None

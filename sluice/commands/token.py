@@ -177,7 +177,7 @@ def revoke(which: str, place: Place, yes: bool) -> None:
     with place.opened() as store:
         matches = [t for t in store.fresh() if which in (t.id, t.name)]
         if not matches:
-            raise click.ClickException(f"there is no token {which!r}; list them with 'sluice token list'")
+            raise click.ClickException(f"there is no token {which!r}; 'sluice token list' lists those that exist")
         if len(matches) > 1:
             ids = ", ".join(f"{t.id} of {local(t.created_at)}" for t in matches)
             raise click.ClickException(f"{which!r} has {len(matches)} tokens: {ids}. Choose one by its id.")

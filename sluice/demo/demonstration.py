@@ -135,7 +135,7 @@ def _published(cloud: LocalCloud, prefix: str) -> list[str]:
 
 
 def stopped_rules(cloud: LocalCloud) -> list[str]:
-    """Returns the rules that their circuit breakers have stopped during the run, in order of time."""
+    """Returns the rules stopped by their circuit breakers during the run, in the order in which they were stopped."""
     return list(dict.fromkeys(breaker.rule for breaker in cloud.telemetry.stopped))
 
 
@@ -143,8 +143,8 @@ def _block_json(block: Block) -> dict[str, Any]:
     evidence = {name: getattr(block.evidence, name, None) for name in ("count", "limit", "window_s", "rate", "measure")}
     until = {"blocked_at": block.blocked_at, "until": block.ends_at}
     response = block.response_at(block.blocked_at)
-    told = {"reason": reason(block)}
-    return {"client": block.network, "rule": block.rule, "response": response, **evidence, **until, **told}
+    why = {"reason": reason(block)}
+    return {"client": block.network, "rule": block.rule, "response": response, **evidence, **until, **why}
 
 
 def percentiles(seconds: list[float]) -> dict[str, float | None]:

@@ -28,7 +28,7 @@ class DirectoryObjects:
         return new
 
     def files(self) -> Iterator[tuple[LogObject, float]]:
-        """Yields all files, except hidden ones, in order of name, with the time of the last change in epoch seconds."""
+        """Yields all files except hidden ones, sorted by path, each with its modification time in epoch seconds."""
         for path in sorted(self._root.rglob("*")):
             relative = path.relative_to(self._root)
             if not any(part.startswith(".") for part in relative.parts) and path.is_file():

@@ -29,7 +29,10 @@ class FollowedFile:
             self._file.seek(0, os.SEEK_END)
 
     def lines(self) -> Iterator[bytes]:
-        """Yields the complete lines since the last call, about ``MOST_AT_ONCE`` at most."""
+        """Yields the lines completed since the last call, at most about ``MOST_AT_ONCE``.
+
+        An unfinished one longer than ``LONGEST_LINE`` counts as complete.
+        """
         number = 0
         while number < MOST_AT_ONCE:
             data = self._read()

@@ -241,7 +241,7 @@ class Prefilter:
     def _add(
         self, batch: "_Batch", strip: Strip, meter: Meter, rows: "array[int] | None", keep: Sequence[bool] | None
     ) -> int:
-        """Adds the ``rows`` of a strip that ``meter`` counts to ``batch``; returns their number."""
+        """Adds to ``batch`` the ``rows`` of a strip that ``meter`` counts; returns their number."""
         amounts = self._amounts(strip, meter.measure) if meter.measure.is_sum else None
         if amounts is None and meter.measure.is_sum:
             return 0

@@ -297,8 +297,8 @@ def parts(blocks: Iterable[bytes], part_bytes: int = BLOCK_BYTES) -> Iterator[Te
 
 
 def _cut(text: bytes, first: int, end: int) -> int | None:
-    """Returns the first boundary between two pieces, from ``first`` (inclusive) to ``end`` (exclusive); None without
-    one."""
+    """Returns the first boundary between two pieces, from ``first`` (inclusive) to ``end`` (exclusive); None if
+    there is none."""
     match = _CUT.search(text, first, end)
     return None if match is None or match.end() == end else match.end()
 

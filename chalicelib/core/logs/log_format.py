@@ -50,7 +50,7 @@ class ObjectReader(Protocol):
         """
 
     def read_lines(self, text: bytes | str) -> list[Any]:
-        """Returns the records of a text of objects one after another; raises like ``read``."""
+        """Returns the records in a text that holds one object after another; raises like ``read``."""
 
     def salvage(self, members: Mapping[str, Any], text: bytes) -> Any | Reason:
         """Returns the record in an object, with unreadable values counted as absent, or the reason why it is not a

@@ -100,7 +100,7 @@ class ChaliceStage(Resource):
     def create(self, account: AwsAccount) -> None:
         desired = self._desired(account)
         if desired is None:
-            raise Refusal("the IP sets or the tables' streams are missing: run setup again")
+            raise Refusal("an IP set or a table's stream is missing: run setup again")
         settings, allowed = desired
         self.project.remove_policies(self.name)
         write(self.project.chalice, allowed, self.name)

@@ -89,7 +89,9 @@ class DistributionLogging(Resource):
                     )
                 return None
             return Existing(True, [f"{missing} cache behaviour{'s' * (missing != 1)} to attach"] if missing else [])
-        raise Refusal(f"distribution {self.name} does not exist; list them with 'aws cloudfront list-distributions'")
+        raise Refusal(
+            f"distribution {self.name} does not exist; 'aws cloudfront list-distributions' lists those that do"
+        )
 
     def remains(self, account: AwsAccount) -> Existing | None:
         with missing_ok("NoSuchDistribution"):

@@ -162,7 +162,7 @@ class DistributionDelivery(LogDelivery):
                 account.client("cloudfront").get_distribution_config(Id=self.name)
                 return None
             raise Refusal(
-                f"distribution {self.name} does not exist; list them with 'aws cloudfront list-distributions'"
+                f"distribution {self.name} does not exist; 'aws cloudfront list-distributions' lists those that do"
             )
         return existing
 

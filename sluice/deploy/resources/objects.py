@@ -230,7 +230,7 @@ def _config_of(bucket: str, stage: Stage, account: AwsAccount) -> dict[str, Any]
         region = client.get_bucket_location(Bucket=bucket)["LocationConstraint"] or "us-east-1"
     except ClientError as exc:
         if code_of(exc) in ("NoSuchBucket", "404"):
-            raise Refusal(f"bucket {bucket} does not exist; list them with 'aws s3 ls'") from exc
+            raise Refusal(f"bucket {bucket} does not exist; 'aws s3 ls' lists those of the account") from exc
         raise
     if region != stage.location.region:
         raise Refusal(

@@ -112,8 +112,8 @@ class WebAclRule(Resource):
         )
 
     def former_priorities(self, account: AwsAccount) -> tuple[int, ...]:
-        """Returns the present priorities of those other rules whose priority will change, in order: to undo the change,
-        these are needed.
+        """Returns the present priorities of those other rules whose priority will change, in order. They are needed to
+        undo the change.
 
         If none will change, returns those that are remembered.
         """
@@ -124,7 +124,8 @@ class WebAclRule(Resource):
         with missing_ok("WAFNonexistentItemException"):
             acl: Mapping[str, Any] = account.client("wafv2").get_web_acl(**_identity(self.web_acl))["WebACL"]
             return acl
-        raise Refusal(f"web ACL {self.web_acl} does not exist; list them with 'aws wafv2 list-web-acls'")
+        listing = f"aws wafv2 list-web-acls --scope {_identity(self.web_acl)['Scope']} --region {account.region}"
+        raise Refusal(f"web ACL {self.web_acl} does not exist; '{listing}' lists those that do")
 
     def _capacity(self, account: AwsAccount) -> int:
         """Returns the capacity of the rule group: that with which it was created, or will be."""

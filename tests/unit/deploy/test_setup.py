@@ -354,6 +354,12 @@ def test_a_cloudfront_stage_outside_us_east_1_is_refused(world: World) -> None:
         replace(world.stage(), location=location)
 
 
+def test_a_web_acl_that_does_not_exist_is_refused_with_the_command_that_lists_those_that_do(world: World) -> None:
+    gone = "arn:aws:wafv2:us-east-1:123456789012:global/webacl/gone/1"
+    with pytest.raises(Refusal, match=r"webacl/gone/1 does not exist; .* --scope CLOUDFRONT --region us-east-1' lists"):
+        world.plan(world.stage(web_acls=(gone,)))
+
+
 def test_a_web_acl_without_room_for_a_reference_is_refused(world: World) -> None:
     references = [
         {
