@@ -225,8 +225,8 @@ def rollback(
     comment = back.comment or f"restores version {back.version}"
     stored = StoredRules(text=earlier.text, by=caller.name, saved_at=now, comment=comment)
     origin = f", restored from version {back.version}"
-    rules, said = _valid(earlier.text, bounds.responses), {"action": "rules.rollback", "comment": back.comment}
-    return _change(state, active, stored, rules, based_on, bounds.widest, force=back.force, origin=origin, **said)
+    rules, audit = _valid(earlier.text, bounds.responses), {"action": "rules.rollback", "comment": back.comment}
+    return _change(state, active, stored, rules, based_on, bounds.widest, force=back.force, origin=origin, **audit)
 
 
 def history(state: State, query: HistoryQuery, now: int) -> VersionPage:

@@ -83,13 +83,13 @@ def judge(
         return Judgement(breaker, frozenset())
     if known is None and not breaker.stopped_at:
         return _paced(breaker, candidates, limits, now)
-    most, everybody = limits.most_hits(known), frozenset(candidate.network for candidate in candidates)
+    most, networks = limits.most_hits(known), frozenset(candidate.network for candidate in candidates)
     hits = _with_hits(breaker.hits, candidates, now)
     if breaker.stopped_at:
         fresh = sum(now - time < RENEWED_S for time in breaker.hits.values())
         # This many suffice to keep the rule stopped. Noting more would cost a write and change nothing.
         breaker = breaker if fresh > most else replace(breaker, hits=_latest(hits, most + 1))
-        return Judgement(breaker, everybody)
+        return Judgement(breaker, networks)
     if len(hits) <= most:
         return Judgement(replace(breaker, hits=hits), frozenset())
     assert known is not None
@@ -102,7 +102,7 @@ def judge(
         known=known.estimate,
         clients=tuple(candidate.network for candidate in worst[:EXAMPLES]),
     )
-    return Judgement(stopped, everybody, stopped=True)
+    return Judgement(stopped, networks, stopped=True)
 
 
 def calmed(breaker: RuleBreaker, known: KnownClients | None, limits: Limits, now: int) -> RuleBreaker:

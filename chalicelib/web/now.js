@@ -201,10 +201,10 @@ function responses(applying) {
 
 /** What became of blocks for want of room in the IP sets, if anything did. */
 function room(blocks) {
-  const said = [];
-  if (blocks.overflow) said.push(`${number(blocks.overflow)} do not fit`);
-  if (blocks.merged) said.push(`${plural(blocks.merged, "network")} merged for room`);
-  return said.join(" · ");
+  const parts = [];
+  if (blocks.overflow) parts.push(`${number(blocks.overflow)} do not fit`);
+  if (blocks.merged) parts.push(`${plural(blocks.merged, "network")} merged for room`);
+  return parts.join(" · ");
 }
 
 /** A tile about the feeds, if there are any. */
@@ -229,9 +229,9 @@ function placeTile({ at, web_acls: acls }) {
 
 /** Shows the rules that may end the evaluation of a request before Sluice's, by web ACL. */
 function showPlaces({ at, web_acls: acls }) {
-  const told = acls.filter((acl) => !acl.place || acl.before.length);
-  $("places").hidden = told.length === 0;
-  fill($("places-list"), told, (acl) => acl.web_acl, () => {
+  const shown = acls.filter((acl) => !acl.place || acl.before.length);
+  $("places").hidden = shown.length === 0;
+  fill($("places-list"), shown, (acl) => acl.web_acl, () => {
     const where = h("strong");
     const rules = h("span");
     const element = h("li", {}, where, rules);

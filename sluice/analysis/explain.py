@@ -154,9 +154,9 @@ def _logged_requests(requests: Requests, rules: RuleSet) -> Iterator[LoggedReque
     texts = [(name, list(column.texts())) for name, column in columns]
     matching = [(rule.name, rule.scope.rows(requests)) for rule in rules.rules]
     counted = [(name, range(len(requests)) if rows is None else frozenset(rows)) for name, rows in matching]
-    told = {rule.name: _amounts(rule, requests) for rule in rules.rules}
+    amounts_by_rule = {rule.name: _amounts(rule, requests) for rule in rules.rules}
     for row, (ms, client) in enumerate(zip(requests.times, requests.clients, strict=True)):
-        counting = {name: amount for name, rows in counted if row in rows and (amount := told[name][row])}
+        counting = {name: amount for name, rows in counted if row in rows and (amount := amounts_by_rule[name][row])}
         own_texts = {name: cells[row] for name, cells in texts if cells[row]}
         yield LoggedRequest(ms, requests.source, client, own_texts, counting)
 

@@ -89,11 +89,11 @@ def allow(
         raise click.UsageError("Give --for or --until, not both.")
     if valid_for is not None:
         until = int(time.time()) + parse_duration(valid_for)
-    said = {"comment": comment, "expires_at": until, "rules": rules, "force": force}
+    fields = {"comment": comment, "expires_at": until, "rules": rules, "force": force}
     names = confirmed(networks, "Add {} to the allowlist?", yes=yes)
     for portion in portions(names, MOST_ENTRIES_AT_ONCE, session):
         lines = [line.split() for line in portion]
-        new = [{"network": name, **said, **({"rules": named} if named else {})} for name, *named in lines]
+        new = [{"network": name, **fields, **({"rules": named} if named else {})} for name, *named in lines]
         session.change("PUT", "/v1/allowlist", body=new[0] if len(new) == 1 else {"entries": new})
 
 

@@ -119,8 +119,8 @@ def block(
     """
     names = confirmed(networks, f"Block {{}} for {block_for}?", yes=yes)
     for portion in portions(names, MOST_NETWORKS, session):
-        said = {"block_for": block_for, "respond": respond, "comment": comment, "force": force, "rule": rule}
-        new = [{"network": name, **said} for name in portion]
+        fields = {"block_for": block_for, "respond": respond, "comment": comment, "force": force, "rule": rule}
+        new = [{"network": name, **fields} for name in portion]
         session.change("POST", "/v1/blocks", body=new[0] if len(new) == 1 else {"blocks": new})
 
 

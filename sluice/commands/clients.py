@@ -72,7 +72,7 @@ def _name_of(address: str) -> str:
     except OSError:
         return "none"
     try:
-        proven = any(found[4][0] == address for found in getaddrinfo(name, None))
+        proven = any(answer[4][0] == address for answer in getaddrinfo(name, None))
     except (OSError, UnicodeError):
         proven = False
     return printable(name) + ("" if proven else ", which does not lead back to it")

@@ -55,7 +55,7 @@ def apply(steps: Sequence[Step], account: AwsAccount, report: Callable[[Step], N
                 _ensure(step.resource, account)
 
 
-def _found(resource: Resource, account: AwsAccount) -> Existing:
+def _created(resource: Resource, account: AwsAccount) -> Existing:
     """Returns what was just created as soon as AWS shows it. Raises AwsError if that takes too long."""
     for _ in range(VISIBLE_ATTEMPTS):
         existing = resource.find(account)
@@ -69,6 +69,6 @@ def _ensure(resource: Resource, account: AwsAccount) -> None:
     existing = resource.find(account)
     if existing is None:
         resource.create(account)
-        existing = _found(resource, account)
+        existing = _created(resource, account)
     if existing.differences:
         resource.change(account, existing)

@@ -26,8 +26,8 @@ Sources = Mapping[str, str]
 def delivery_sources(stage: Stage, account: AwsAccount) -> Sources:
     """Returns the delivery sources of what the stage counts. Raises ClientError."""
     deliveries = (each for each in additions(stage) if isinstance(each, LogDelivery))
-    found = {each.resource_arn: each.source(account) for each in deliveries}
-    return {arn: name for arn, name in found.items() if name is not None}
+    names = {each.resource_arn: each.source(account) for each in deliveries}
+    return {arn: name for arn, name in names.items() if name is not None}
 
 
 def cloudformation_of(stage: Stage, rule_group_arn: str, sources: Sources) -> Properties:

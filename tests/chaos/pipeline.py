@@ -541,7 +541,7 @@ class Chaos(Ingesting):
 
     def _let_silence_pass(self) -> None:
         self.schedule.now += self.random.choice(SILENCES_S)
-        self.ledger.expire_some(self.random, int(self.schedule.now * 1000) - EXPIRE_MS)
+        self.ledger.expire_at_random(self.random, int(self.schedule.now * 1000) - EXPIRE_MS)
         for container in self.containers:
             container.frozen = self.random.random() < 0.4
         for container in self.containers[:1]:

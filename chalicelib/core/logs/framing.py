@@ -391,12 +391,12 @@ def framed(text: bytes) -> Framed:
                 continue
         is_damage = begins_object or is_within
         if is_damage:
-            stop = _found(_AFTER_DAMAGE if budget > 0 else _LINE_START, string, start + 1, end)
+            stop = _end_of_match(_AFTER_DAMAGE if budget > 0 else _LINE_START, string, start + 1, end)
         else:
             stop = _skip(_LINE, string, start)
             if follows_damage or not begins_line:
                 # The object may continue on the next line: its first key is looked for there.
-                stop = min(stop, _found(_OBJECT, string, start, _skip(_BLANKS, string, stop) + 2))
+                stop = min(stop, _end_of_match(_OBJECT, string, start, _skip(_BLANKS, string, stop) + 2))
         if not is_damage:
             pieces.lines.append(text[line_start if begins_line else start : stop])
         elif not is_within:
@@ -423,7 +423,7 @@ def _skip(pattern: "re.Pattern[str]", string: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _found(pattern: "re.Pattern[str]", string: str, start: int, end: int) -> int:
+def _end_of_match(pattern: "re.Pattern[str]", string: str, start: int, end: int) -> int:
     """Returns the end of the first match of ``pattern``; ``end`` if there is none."""
     match = pattern.search(string, start, end)
     return match.end() if match else end

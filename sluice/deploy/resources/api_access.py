@@ -28,9 +28,9 @@ class ApiAccess(Resource):
         apis = apis_of(self.stage, account)
         if not apis:
             return None
-        wanted = self.stage.choices.api_networks
-        differs = admitted(description_of(apis[0], account)) != frozenset(wanted)
-        change = f"only from {', '.join(wanted)}" if wanted else "from everywhere"
+        networks = self.stage.choices.api_networks
+        differs = admitted(description_of(apis[0], account)) != frozenset(networks)
+        change = f"only from {', '.join(networks)}" if networks else "from everywhere"
         return Existing(True, [change] if differs else [], {"api": apis[0]})
 
     def change(self, account: AwsAccount, existing: Existing) -> None:

@@ -108,9 +108,11 @@ class WebhookDestination(Resource):
 
     @missing_ok("ResourceNotFoundException")
     def remains(self, account: AwsAccount) -> Existing | None:
-        found = account.client("events").describe_api_destination(Name=self.name)
-        wrong = ["webhook"] if self.url and self.url != found["InvocationEndpoint"] else []
-        return Existing(found.get("Description") == mark(self.stage), wrong, {"arn": found["ApiDestinationArn"]})
+        destination = account.client("events").describe_api_destination(Name=self.name)
+        wrong = ["webhook"] if self.url and self.url != destination["InvocationEndpoint"] else []
+        return Existing(
+            destination.get("Description") == mark(self.stage), wrong, {"arn": destination["ApiDestinationArn"]}
+        )
 
     def find(self, account: AwsAccount) -> Existing | None:
         existing = self.remains(account)
@@ -161,8 +163,8 @@ class WebhookRule(NoticeRule):
 
     def target(self, account: AwsAccount) -> dict[str, Any]:
         existing = WebhookDestination(self.stage, self.stage.webhook, "").remains(account)
-        found = {"Arn": existing.facts["arn"]} if existing else {}
-        return {**NoticeRule.target(self, account), **found, "RoleArn": self.stage.webhook_role_arn}
+        arn = {"Arn": existing.facts["arn"]} if existing else {}
+        return {**NoticeRule.target(self, account), **arn, "RoleArn": self.stage.webhook_role_arn}
 
     def create(self, account: AwsAccount) -> None:
         account.retry(lambda: EventBridgeRule.create(self, account), NEW_ROLE)

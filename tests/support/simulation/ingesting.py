@@ -396,7 +396,7 @@ class Ingesting:
         random, schedule = self.random, self.schedule
         schedule.now += random.choice(self._silences_s) - random.uniform(0, 5)
         if random.random() < 0.7:
-            self.ledger.expire_some(random, int(schedule.now * 1000) - EXPIRE_MS)
+            self.ledger.expire_at_random(random, int(schedule.now * 1000) - EXPIRE_MS)
         for container in self.containers:
             container.frozen = random.random() < 0.4
         if all(container.frozen for container in self.containers) and self.containers:

@@ -95,7 +95,7 @@ class LedgerTallyLogs(MemoryTallyLogs):
         super().append(log, offset, items, receipt)
         self.appended += items
 
-    def expire_some(self, random: Random, written_before_ms: int) -> None:
+    def expire_at_random(self, random: Random, written_before_ms: int) -> None:
         for log_items in self._logs.values():
             for offset, item in list(log_items.items()):
                 if item.written_ms < written_before_ms and random.random() < 0.7:

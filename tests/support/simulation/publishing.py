@@ -289,13 +289,13 @@ def wanted_networks(
     ranked = sorted(State(state).records(Block), key=_rank, reverse=True)
     answered = [(block.response_at(int(now)), ip_network(block.network)) for block in ranked]
     free = [(response, part) for response, network in answered for part in without(network, allowlist)]
-    wanted: set[tuple[SetGroup, Network]] = set()
+    expected: set[tuple[SetGroup, Network]] = set()
     for group, room in rooms.items():
         of_group = [network for response, network in free if (response, network.version) == group]
         kept = set(collapse_addresses(of_group))  # type: ignore[type-var]
         kept = kept if len(kept) <= room else set(collapse_addresses(of_group[:room]))  # type: ignore[type-var]
-        wanted |= {(group, network) for network in kept}
-    return wanted
+        expected |= {(group, network) for network in kept}
+    return expected
 
 
 def without(network: Network, allowlist: Iterable[Network]) -> list[Network]:
