@@ -5,16 +5,21 @@ noted into the period's record every ``STORED_EVERY_S``. If it ends earlier, the
 unless they come again. The memory only spares clients: it causes no detection and no block.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, pairwise
+from operator import attrgetter
+from typing import NamedTuple
 
 from chalicelib.core.addresses import PrefixMemo
 from chalicelib.core.client_groups import ungrouped
 from chalicelib.core.known_clients import (
+    IPV4_BYTES,
+    IPV6_BYTES,
     KEPT_S,
     PERIOD_S,
     Digest,
     KnownClients,
+    Mark,
     digest_of,
     known_record,
     may_be_noted,
@@ -36,6 +41,26 @@ READ_AGAIN_S = 300
 """Time after which an enforcer that has found no memory looks again."""
 
 
+class _Family(NamedTuple):
+    """The IPv4 or the IPv6 clients of a tally."""
+
+    size: int
+    """Bytes of a client."""
+    prefix: Callable[[MeterTally], int]
+
+    def column(self, counted: MeterTally) -> bytes:
+        """Returns the clients, those of groups included, one after the other."""
+        keys = (counted.keys16[at : at + 16] for at in range(0, len(counted.keys16), 16))
+        column = b"".join(client for client in map(ungrouped, keys) if len(client) == self.size)
+        return counted.keys4 + column if self.size == IPV4_BYTES else column
+
+    def clients(self, column: bytes) -> Iterator[bytes]:
+        return (column[at : at + self.size] for at in range(0, len(column), self.size))
+
+
+_IPV4, _IPV6 = _Family(IPV4_BYTES, attrgetter("ipv4_prefix")), _Family(16, attrgetter("ipv6_prefix"))
+
+
 class ClientMemory:
     """An evaluator's memory of the clients that it has counted in the current period."""
 
@@ -48,7 +73,7 @@ class ClientMemory:
         """The clients noted when they were stored last."""
         self._due_at = 0
         self._memos: dict[tuple[int, int], PrefixMemo] = {}
-        """The networks of addresses, by the prefixes of rules that count wider networks than others."""
+        """The networks of clients, by the bytes of an address and the prefix."""
 
     def note(self, tallies: Iterable[Tally], now: int) -> None:
         """Notes the clients of ``tallies``, which were counted at ``now``, and stores them from time to time.
@@ -69,14 +94,26 @@ class ClientMemory:
 
         A network stands for a client only if none of its clients was counted by itself.
         """
+        ipv4, ipv6 = self._containing(_IPV4, tally), self._containing(_IPV6, tally)
         for counted in tally:
             noted = may_be_noted(counted, self._noted.halvings)
-            narrower = list(_narrower(counted, tally)) if noted else []
-            if narrower:
-                prefixes = counted.ipv4_prefix, counted.ipv6_prefix
-                containing = set(self._memos.setdefault(prefixes, PrefixMemo(*prefixes)).mask_all(narrower))
-                noted = [client for client in noted if client not in containing]
-            yield from noted
+            marks = ipv4.get(counted.ipv4_prefix, set()) | ipv6.get(counted.ipv6_prefix, set())
+            yield from (client for client in noted if client[:IPV6_BYTES] not in marks) if marks else noted
+
+    def _containing(self, family: _Family, tally: Tally) -> dict[int, set[Mark]]:
+        """Returns the marks, by prefix, of the networks whose clients the tally has as narrower networks, too."""
+        columns: dict[int, set[bytes]] = {}
+        for counted in tally:
+            columns.setdefault(family.prefix(counted), set()).add(family.column(counted))
+        ascending = sorted(columns)
+        narrower: set[bytes] = set()
+        containing = {}
+        for wide, narrow in reversed(list(pairwise(ascending))):
+            for column in columns[narrow]:
+                narrower.update(family.clients(column))
+            memo = self._memos.setdefault((family.size, wide), PrefixMemo(min(wide, 32), wide))
+            containing[wide] = {network[:IPV6_BYTES] for network in memo.mask_all(list(narrower))}
+        return containing
 
     def _store(self, now: int) -> None:
         self._due_at = now + STORED_EVERY_S
@@ -97,14 +134,6 @@ class ClientMemory:
         record = known_record(period, since, noted)
         if stored is None or record != stored.record:
             self._state.write([State.put(record, over=stored, expires_at=period + EXPIRES_AFTER_S)])
-
-
-def _narrower(counted: MeterTally, tally: Tally) -> Iterator[bytes]:
-    """Yields the clients of ``tally`` that were counted as narrower networks than those of ``counted``."""
-    for other in tally:
-        is_narrower = {4: other.ipv4_prefix > counted.ipv4_prefix, 16: other.ipv6_prefix > counted.ipv6_prefix}
-        if any(is_narrower.values()):
-            yield from (client for client in map(ungrouped, other.keys()) if is_narrower[len(client)])
 
 
 class Acquaintances:

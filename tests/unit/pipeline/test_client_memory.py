@@ -1,10 +1,12 @@
 """The memory of clients: what evaluators note, and what enforcers read."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from chalicelib.core.addresses import pack, parse_network
+from chalicelib.core.client_groups import group_keys
 from chalicelib.core.known_clients import PERIOD_S, digest_of, period_of
 from chalicelib.core.logs.requests import Source
 from chalicelib.core.meter_tally import MeterTally
@@ -53,6 +55,7 @@ def test_a_network_that_a_rule_counts_as_a_whole_is_no_client_beside_its_own_cli
         '[[rule]]\nname = "login"\nlimit = 1\nwindow = "5s"\nscope = { path_prefix = ["/login"] }\n'
         '[[rule]]\nname = "fleet"\nlimit = 1\nwindow = "5s"\naggregate = { ipv4 = 24, ipv6 = 32 }\n'
     ).meters()
+    groups = replace(wide, by=("path",))
     clients = ["192.0.2.7", "198.51.100.9", "2001:db8:1::", "2001:db9:2::"]
     by_itself = [address for address in map(pack, (clients[0], clients[2])) if address is not None]
     networks = [
@@ -60,14 +63,21 @@ def test_a_network_that_a_rule_counts_as_a_whole_is_no_client_beside_its_own_cli
         for address in map(pack, ("192.0.2.0", "198.51.100.0", "2001:db8::", "2001:db9::"))
         if address is not None
     ]
+    in_groups = [address for address in [pack("203.0.113.7")] if address is not None]
+    networks += [address for address in [pack("203.0.113.0")] if address is not None]
     counted = [
         MeterTally.of(Source.CLOUDFRONT, meter, count(keys, [START * 1000] * len(keys), meter.slot_ms))
-        for meter, keys in ((wide, networks), (narrow, by_itself))
+        for meter, keys in (
+            (wide, networks),
+            (narrow, by_itself),
+            (groups, group_keys(networks, [b"--path--"] * len(networks))),
+            (replace(narrow, by=("path",)), group_keys(in_groups, [b"--path--"])),
+        )
     ]
     store = Store()
     ClientMemory(State(store)).note([counted], START)
     (item,) = State(store).records(Known)
-    assert digest_of(item).marks == {address[:6] for address in (*by_itself, networks[1], networks[3])}
+    assert digest_of(item).marks == {address[:6] for address in (*by_itself, *in_groups, networks[1], networks[3])}
 
 
 def test_nothing_is_written_while_nobody_new_comes() -> None:
