@@ -44,7 +44,7 @@ class Throttled(Unavailable):
 
 
 class Gone(Exception):
-    """An object was deleted, or replaced by one with another etag."""
+    """An object was deleted, or replaced by one with another etag; or parts of a roll-up no longer exist."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +194,7 @@ class RollUps(Protocol):
         left out. The newest is always returned, if there is one."""
 
     def bodies(self, roll_up: RollUp) -> Sequence[bytes]:
-        """Returns the packed parts of a roll-up, in order. Raises Unavailable if one is missing."""
+        """Returns the packed parts of a roll-up, in order. Raises Gone if one is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -194,6 +194,8 @@ class QuotaReport:
     """Roll-ups that another container has written."""
     missing: int = 0
     """Items that no longer existed before they were read: their requests count for no quota."""
+    unreadable: int = 0
+    """Roll-ups that are damaged or lack parts: what cannot be read of them counts for no quota."""
     restored: int = 0
     """Logs that end before what had been read of them, because the tally table was restored from a backup."""
     began: bool = False

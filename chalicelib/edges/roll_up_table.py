@@ -15,7 +15,7 @@ from chalicelib.edges.batch_get import batch_get
 from chalicelib.edges.errors import translated
 from chalicelib.edges.items import parse_items
 from chalicelib.edges.tally_table import check_version, key_of, milliseconds, newest_first, seconds
-from chalicelib.ports import RollUp, Unavailable
+from chalicelib.ports import Gone, RollUp
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -81,7 +81,7 @@ class RollUpTable:
         items = batch_get(self._client, self._table, keys, action, self._sleep)
         parts = {int(item["offset"]["N"]): item["body"]["B"] for item in items}
         if len(parts) < roll_up.bodies:
-            raise Unavailable(f"{action}: {roll_up.bodies - len(parts)} of its {roll_up.bodies} parts are missing")
+            raise Gone(f"{action}: {roll_up.bodies - len(parts)} of its {roll_up.bodies} parts are missing")
         return [bytes(parts[number]) for number in range(roll_up.bodies)]
 
 

@@ -186,6 +186,11 @@ class PowertoolsTelemetry:
             self.log.error(
                 "tallies no longer existed; quotas do not count their requests", extra={"items": report.missing}
             )
+        if report.unreadable:
+            self.log.error(
+                "roll-ups are damaged or lack parts; quotas do not count what cannot be read of them",
+                extra={"roll_ups": report.unreadable},
+            )
         if report.restored:
             self.log.warning(
                 "logs of the tally table end before what was read of them, as after a restore; "

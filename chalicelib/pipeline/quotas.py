@@ -31,6 +31,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from chalicelib.core.detections import Announced, detections_of
+from chalicelib.core.meter_tally import BadTally
 from chalicelib.core.roll_ups import entries, finest_slots, for_quotas, packed, rolled_up, summed
 from chalicelib.core.rules import RuleSet
 from chalicelib.core.state.detections import Detection
@@ -38,7 +39,7 @@ from chalicelib.core.tally import RETENTION_S, Tally, kept_s, merged, unpack
 from chalicelib.core.view import View
 from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.tally_logs import RESERVE_S, SKEW_MS, TimeLeft, unlimited
-from chalicelib.ports import Conflict, LogItem, LogKey, Position, Registry, RollUp, RollUps, TallyLogs
+from chalicelib.ports import Conflict, Gone, LogItem, LogKey, Position, Registry, RollUp, RollUps, TallyLogs
 from chalicelib.reports import QuotaReport
 
 EVERY_MS = 3_600_000
@@ -240,13 +241,20 @@ class Quotas:
         for left, roll_up in reversed(list(enumerate(newest_first))):
             since_ms = self._now_ms - self._oldest_ms
             self._view.keep_since(since_ms)
-            for body in self._roll_ups.bodies(roll_up):
-                tally = for_quotas(unpack(body), self._finest)
+            for tally in self._counts(roll_up):
                 self._view.load(tally, roll_up.first_slot_ms, roll_up.last_slot_ms, since_ms)
                 yield from self._shrink()
             self._latest_ms = max(self._latest_ms, roll_up.last_slot_ms)
             if left:
                 yield LOADING.format(left)
+
+    def _counts(self, roll_up: RollUp) -> Iterator[Tally]:
+        """Yields the counts of a roll-up, up to what is damaged: it stays so, and must not stop the quotas."""
+        try:
+            for body in self._roll_ups.bodies(roll_up):
+                yield for_quotas(unpack(body), self._finest)
+        except (BadTally, Gone):
+            self._report.unreadable += 1
 
     def _shrink(self) -> Iterator[str]:
         return (DROPPING for _ in self._view.shrink())

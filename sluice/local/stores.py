@@ -12,6 +12,7 @@ from threading import Lock
 
 from chalicelib.ports import (
     Conflict,
+    Gone,
     Item,
     LogItem,
     LogKey,
@@ -128,7 +129,7 @@ class MemoryRollUps:
     def bodies(self, roll_up: RollUp) -> Sequence[bytes]:
         stored, bodies = self._roll_ups.get(roll_up.number, (None, ()))
         if stored is None or stored.digest != roll_up.digest:
-            raise Unavailable(f"read roll-up {roll_up.number}: its parts are missing")
+            raise Gone(f"read roll-up {roll_up.number}: its parts are missing")
         return bodies
 
     def expire(self, now_ms: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from chalicelib.edges.roll_up_table import FIRST_PAGE, PART, ROLL_UPS, RollUpTable
 from chalicelib.edges.tally_table import TallyTable, key_of
-from chalicelib.ports import Conflict, RollUp, RollUps, TallyLogs, Unavailable
+from chalicelib.ports import Conflict, Gone, RollUp, RollUps, TallyLogs, Unavailable
 from tests.contracts.conftest import ATOMIC, Race
 from tests.support.tables import Tables
 
@@ -84,7 +84,7 @@ def test_a_missing_part_is_reported_and_not_left_out(tables: Tables) -> None:
     roll_ups.add(roll_up(), BODIES)
     (stored,) = roll_ups.latest(0)
     tables.client.delete_item(TableName=tables.tally, Key=key_of((PART + stored.digest, 1)))
-    with pytest.raises(Unavailable, match="1 of its 3 parts are missing"):
+    with pytest.raises(Gone, match="1 of its 3 parts are missing"):
         roll_ups.bodies(stored)
 
 

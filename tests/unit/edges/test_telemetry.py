@@ -119,12 +119,15 @@ def test_what_quotas_could_not_count_is_counted_and_said(
 ) -> None:
     telemetry.rolled_up(QuotaReport(items=9, entries=7))
     assert (logged(capsys), caplog.records) == ({"QuotaEntries": 7}, [])
-    telemetry.rolled_up(QuotaReport(dropped=3, missing=2, restored=1, unfinished="not loaded: 4 roll-ups"))
+    telemetry.rolled_up(
+        QuotaReport(dropped=3, missing=2, unreadable=5, restored=1, unfinished="not loaded: 4 roll-ups")
+    )
     assert logged(capsys) == {"QuotaEntries": 0, "QuotaDropped": 3, "QuotaMissing": 2}
-    keys = ("items", "logs", "unfinished")
+    keys = ("items", "roll_ups", "logs", "unfinished")
     extras = [(each.levelname, key, vars(each)[key]) for each in caplog.records for key in keys if hasattr(each, key)]
     assert extras == [
         ("ERROR", "items", 2),
+        ("ERROR", "roll_ups", 5),
         ("WARNING", "logs", 1),
         ("WARNING", "unfinished", "not loaded: 4 roll-ups"),
     ]

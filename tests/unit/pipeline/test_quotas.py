@@ -18,7 +18,7 @@ from chalicelib.pipeline.active_rules import RulesInUse
 from chalicelib.pipeline.log_writer import BatchTally
 from chalicelib.pipeline.quotas import DROPPING, EVERY_MS, FURTHEST_AHEAD, MOST_KEYS, REACH_MS, Quotas
 from chalicelib.pipeline.tally_logs import RESERVE_S
-from chalicelib.ports import RollUp, Unavailable
+from chalicelib.ports import Gone, RollUp, Unavailable
 from chalicelib.reports import QuotaReport
 from sluice.local.stores import MemoryRollUps
 from tests.support.tally_logs import (
@@ -475,6 +475,37 @@ def test_an_offence_ends_with_its_last_request_although_late_ones_complete_it() 
     run(container, NOW + 16 * MINUTE)
     ((offender,),) = [detection.offenders for detection in site.detections]
     assert (offender.count, offender.last_ms) == (6, NOW + 14 * MINUTE)
+
+
+class DamagedRollUps(MemoryRollUps):
+    damaged = -1
+    """The number of the roll-up whose second part cannot be read."""
+    body: bytes | None = None
+    """What there is of it; None if it is missing."""
+
+    def bodies(self, roll_up: RollUp) -> Sequence[bytes]:
+        bodies = super().bodies(roll_up)
+        if roll_up.number != self.damaged:
+            return bodies
+        if self.body is None:
+            raise Gone("1 of its 2 parts is missing")
+        return [*bodies, self.body, *bodies]
+
+
+@pytest.mark.parametrize("body", [None, b"damaged", b""])
+def test_a_roll_up_that_cannot_be_read_does_not_stop_the_others(body: bytes | None) -> None:
+    site = Site()
+    site.roll_ups = stored = DamagedRollUps()
+    run(site.container(), NOW)
+    for hour in range(3):
+        site.count(NOW + hour * HOUR)
+        run(site.container(), NOW + (hour + 1) * HOUR)
+    stored.damaged, stored.body = 2, body
+    cold, now = site.container(), NOW + 3 * HOUR + MINUTE
+    assert [run(cold, now).unreadable, run(cold, now).unreadable] == [1, 0]
+    site.count(now, 4)
+    run(cold, now + MINUTE)
+    assert site.offenders() == [("97.97.97.97/32", 6 if body is None else 7)]
 
 
 def test_a_longer_window_does_not_need_roll_ups_that_have_expired() -> None:
