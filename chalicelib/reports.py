@@ -199,7 +199,7 @@ class QuotaReport:
     restored: int = 0
     """Logs that end before what had been read of them, because the tally table was restored from a backup."""
     began: bool = False
-    """True if no earlier request counts, because there was no roll-up, or its successors could no longer be read."""
+    """True if nothing counts that is in no roll-up: there was none, or what followed it could no longer be read."""
     unfinished: str | None = None
     """Work left for lack of time, in words; None if there is none."""
 

@@ -181,7 +181,7 @@ class PowertoolsTelemetry:
         rare("QuotaDropped", Count, report.dropped)
         rare("QuotaMissing", Count, report.missing)
         if report.began:
-            self.log.warning("quotas start at zero now: no earlier request counts")
+            self.log.warning("quotas begin to count now: of what was logged before, only what is in roll-ups counts")
         if report.missing:
             self.log.error(
                 "tallies no longer existed; quotas do not count their requests", extra={"items": report.missing}

@@ -22,7 +22,8 @@ they are, evaluated in slices, and added up in pieces. A roll-up is written earl
 a container that ends leaves little to be read again. If the view is too full, clients are dropped step by step.
 
 Counting begins with an empty roll-up at the ends of all logs. So it does again if the newest roll-up is so old that
-items behind its position may have expired, or if there has been no quota for some time.
+items behind its position may have expired, or if there has been no quota for some time. If loading takes as long, what
+has been loaded is kept.
 """
 
 import sys
@@ -136,6 +137,7 @@ class Quotas:
         """The steps that are left, each of which yields what is then left, in words."""
         self._last: RollUp | None = None
         """The newest roll-up, once the roll-ups have been listed."""
+        self._loading = False
         self._position: dict[str, int] = {}
         """The first offset of each log that has not been read."""
         self._slice = _Slice()
@@ -158,7 +160,8 @@ class Quotas:
         if not quotas.rules:
             self._forget(quotas)
             return None
-        if quotas.rules != self._rule_set.rules or now_ms - self._read_ms > REACH_MS:
+        out_of_reach = now_ms - self._read_ms > REACH_MS
+        if quotas.rules != self._rule_set.rules or (out_of_reach and not self._loading):
             self._forget(quotas)
         self._rule_set = quotas
         self._now_ms, self._report = now_ms, (report := QuotaReport())
@@ -166,6 +169,8 @@ class Quotas:
         try:
             for _ in range(TRIES):
                 try:
+                    if self._loading and out_of_reach:
+                        self._begin(self._last)
                     report.unfinished = self._continue(time_left_s)
                     break
                 except Conflict:  # another container has written the roll-up
@@ -193,7 +198,10 @@ class Quotas:
 
     def _steps(self) -> Iterator[str]:
         if self._last is None:
-            yield from self._load(self._list())
+            listed = self._list()
+            self._loading = True
+            yield from self._load(listed)
+            self._loading = False
         began_ms = self._now_ms
         quiet = yield from self._read(self._position)
         passed = self._pass_gaps(quiet)
@@ -209,17 +217,26 @@ class Quotas:
         newest_first = self._roll_ups.latest(now_ms - reach_ms)
         last = newest_first[0] if newest_first else None
         if last is None or now_ms - last.written_ms > REACH_MS:
-            self._report.began = True
-            start = RollUp(number=last.number + 1 if last else 0, position=self._ends(), written_ms=now_ms)
-            last = replace(start, kept_s=self._kept_s())
-            self._roll_ups.add(last, ())
-        self._last, self._position, self._read_ms = last, dict(last.position), last.written_ms
+            self._begin(last)
+        else:
+            self._start_after(last)
         # The store may have removed parts of expired ones: they were kept for a shorter window than the present one.
         return [
             roll_up
             for roll_up in newest_first
             if roll_up.last_slot_ms > now_ms - reach_ms and roll_up.written_ms + roll_up.kept_s * 1000 > now_ms
         ]
+
+    def _begin(self, newest: RollUp | None) -> None:
+        """Starts at the ends of the logs, with an empty roll-up. Raises Conflict if ``newest`` is not the newest."""
+        self._report.began = True
+        number = newest.number + 1 if newest else 0
+        start = RollUp(number=number, position=self._ends(), written_ms=self._now_ms, kept_s=self._kept_s())
+        self._roll_ups.add(start, ())
+        self._start_after(start)
+
+    def _start_after(self, roll_up: RollUp) -> None:
+        self._last, self._position, self._read_ms = roll_up, dict(roll_up.position), roll_up.written_ms
 
     def _ends(self) -> Position:
         registry, _ = self._logs.read([])

@@ -336,6 +336,28 @@ def test_what_time_does_not_suffice_for_is_left_to_the_next_run() -> None:
     assert site.offenders() == [("97.97.97.97/32", 7)]
 
 
+def test_a_load_that_takes_longer_than_items_are_kept_ends_and_counting_goes_on() -> None:
+    site, now = Site(), NOW
+    container = site.container()
+    run(container, now)
+    for _ in range(5):
+        site.count(now)
+        now += HOUR
+        run(container, now)
+    cold, reports = site.container(), []
+    for _ in range(4):
+        site.count(now)
+        now += REACH_MS // 2 + MINUTE
+        reports.append(run(cold, now, seconds_left(RESERVE_S - 1)))
+    assert [each.unfinished for each in reports] == [f"not loaded: {left} roll-ups" for left in (4, 3, 2, 1)]
+    assert [each.began for each in reports] == [False, True, False, True]
+    site.count(now)
+    assert run(cold, now + MINUTE).items == 1
+    assert site.offenders() == [("97.97.97.97/32", 6)]
+    run(cold, now + HOUR)
+    assert site.stored() == 6
+
+
 def test_a_backlog_is_rolled_up_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quotas, "MOST_PENDING", 5)
     monkeypatch.setattr(quotas, "SLICE", 10)
