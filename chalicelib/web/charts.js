@@ -49,6 +49,7 @@ export class Chart {
     this.svg.addEventListener("pointercancel", () => this.drop());
     this.svg.addEventListener("blur", () => this.pick(null));
     this.svg.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.altKey || event.metaKey) return; // of the browser, such as to enlarge the page
       if (event.key === "Escape") this.drop();
       if (event.key === "-") back();
       if ("+=".includes(event.key) && this.data?.step_s) {

@@ -1,6 +1,6 @@
 // The first view: the current state.
 
-import { get } from "./api.js";
+import { Problem, get } from "./api.js";
 import { BlockList } from "./block_list.js";
 import { refused } from "./changes.js";
 import { Chart, limitBar, live, trend } from "./charts.js";
@@ -29,7 +29,7 @@ const QUARTER_S = 900;
 
 let chosen = { span: LIVE, until: null }, // `until`: epoch seconds; null for the latest time
   wider = [], // the addresses of the longer times from which this one was chosen
-  chart, newest, busiest = [], trends = null, trendsOf = "", trendsAt = 0, addedUpTo = null;
+  chart, newest, busiest = [], trends = null, trendsOf = "", trendsAt = 0, noTrends = "", addedUpTo = null;
 
 export function start({ operator }) {
   chart ??= new Chart($("chart"), { zoom, back });
@@ -64,6 +64,7 @@ export function show(argument) {
 
 /** Shows a part of the time more closely, at least an hour. Both times are epoch seconds. */
 function zoom(since, until) {
+  if (!trends) return;
   const seconds = Math.max(SHORTEST_S, Math.ceil((until - since) / QUARTER_S) * QUARTER_S);
   const end = Math.min(Math.ceil((since + until + seconds) / 2 / QUARTER_S) * QUARTER_S, trends.until);
   if (seconds >= trends.until - trends.since) return;
@@ -73,14 +74,22 @@ function zoom(since, until) {
 
 /** Shows the longer time again from which this one was chosen; the latest day if it was opened by its address. */
 function back() {
-  if (chosen.until) location.hash = wider.pop() || "#now/1d";
+  if (!chosen.until) return;
+  $("chart").querySelector("svg").focus({ preventScroll: true }); // the button is hidden next, and would lose the focus
+  while (wider.at(-1) === location.hash) wider.pop(); // the browser's own Back has led there already
+  location.hash = wider.pop() || "#now/1d";
 }
 
-/** Shows the chart of the chosen time, and its numbers beside those of a day and a week earlier. */
+/**
+ * Shows the chart of the chosen time, and its numbers beside those of a day and a week earlier. If the API refuses that
+ * time, such as one of an old address, shows its reason and the latest time, so that the rest of the page stays in use.
+ */
 async function showTraffic() {
   const mine = chosen;
   const isLive = mine.span === LIVE && !mine.until;
-  const [series] = await Promise.all([isLive ? get("v1/series", { step: STEP_S }) : null, readTrends(mine)]);
+  const readSeries = () => get("v1/series", { step: STEP_S });
+  let [series] = await Promise.all([isLive ? readSeries() : null, readTrends(mine)]);
+  if (chosen === mine && !trends) series ??= await readSeries();
   if (chosen !== mine) return; // another choice has been made, and is being read
   const data = series ? live(series) : trend(trends);
   [$("key-detections"), $("key-blocks")].forEach((key, index) => say(key, data.keys[index]));
@@ -92,11 +101,25 @@ async function showTraffic() {
 async function readTrends(mine) {
   const name = `${mine.span} ${mine.until}`;
   if (trendsOf === name && now() - trendsAt < TRENDS_S) return;
-  const read = await get("v1/trends", { span: mine.span, until: mine.until ?? "" });
-  if (chosen === mine) [trends, trendsOf, trendsAt] = [read, name, now()];
+  let read = null, problem = "";
+  try {
+    read = await get("v1/trends", { span: mine.span, until: mine.until ?? "" });
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    problem = error.message.replace(/^query: /, "");
+  }
+  if (chosen === mine) [trends, trendsOf, trendsAt, noTrends] = [read, name, now(), problem];
 }
 
 function showComparison() {
+  const overdue = addedUpTo !== null && now() - addedUpTo > OVERDUE_S;
+  say($("overdue"), overdue ? `Nothing has been added up since ${shortMoment(addedUpTo, true)}: the log of the sweep has the reason, and the next sweep that succeeds makes up for it.` : "");
+  $("overdue").hidden = !overdue;
+  $("comparison").hidden = !trends;
+  if (!trends) {
+    say($("compared"), `The chosen time cannot be shown: ${noTrends}. The chart shows the latest quarter hour.`);
+    return;
+  }
   const { since, until, total } = trends;
   const length = until - since;
   const time = `From ${shortMoment(since, true)} to ${shortMoment(until, true)} (${zone})`;
@@ -109,9 +132,6 @@ function showComparison() {
     if (Math.abs(total.measured_s - before.measured_s) > LATE_S) return `${name}, ${span(before.measured_s)} is recorded, and ${span(total.measured_s)} of this time`;
     return `${change(total.requests, before.requests)} requests and ${change(total.refused, before.refused)} refused than ${name}`;
   });
-  const overdue = addedUpTo !== null && now() - addedUpTo > OVERDUE_S;
-  say($("overdue"), overdue ? `Nothing has been added up since ${shortMoment(addedUpTo, true)}: the log of the sweep has the reason, and the next sweep that succeeds makes up for it.` : "");
-  $("overdue").hidden = !overdue;
   say($("compared"), total.measured_s ? `${time}: ${words.join("; ")}.` : `${time}, nothing is recorded yet. Each quarter hour is recorded when it is over.`);
   const numbers = (name, sum) => {
     if (!sum.measured_s) return [name, "–", "–", "–", "–", "–", "nothing"];

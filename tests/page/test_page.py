@@ -307,17 +307,44 @@ def test_a_part_of_the_time_is_shown_by_a_drag_or_keys_kept_in_the_address_and_l
     page.reload()
     expect(chart).not_to_have_attribute("aria-label", re.compile("4,656 requests"))
     assert page.url == zoomed
-    page.get_by_role("button", name="Back").click()
+    page.get_by_role("button", name="Back").press("Enter")
     expect(span).to_have_value("1d")
     expect(chart).to_have_attribute("aria-label", re.compile("4,656 requests"))
-    chart.focus()
+    expect(chart).to_be_focused()
     chart.press("ArrowLeft")
+    chart.press("Control++")
     chart.press("+")
     expect(page).to_have_url(re.compile(r"#now/\d+m/\d+$"))
+    chart.press("Control+-")
+    assert not page.url.endswith("#now/1d")
     chart.press("-")
     expect(page).to_have_url(re.compile("#now/1d$"))
     page.go_back()
     expect(page).to_have_url(re.compile(r"#now/\d+m/\d+$"))
+    # The browser's own Back leads to a time to which the button would lead next: the button goes on from there.
+    expect(chart).not_to_have_attribute("aria-label", re.compile("4,656 requests"))
+    part = page.url
+    chart.press("+")
+    expect(page).not_to_have_url(part)
+    page.go_back()
+    expect(page).to_have_url(part)
+    page.get_by_role("button", name="Back").click()
+    expect(page).to_have_url(re.compile("#now/1d$"))
+
+
+def test_a_time_in_the_address_that_cannot_be_shown_leaves_the_rest_of_the_page_in_use(open_page: OpenPage) -> None:
+    now = int(time.time())
+    page = open_page(f"now/6h/{now - 40 * 86400}")
+    for span, reason in {"6h": "until: ", "99d": "span: from 15m", "0m": "span: from 15m"}.items():
+        page.evaluate("hash => { location.hash = hash; }", f"#now/{span}/{now - 40 * 86400 if span == '6h' else now}")
+        expect(page.locator("#compared")).to_contain_text("The chosen time cannot be shown: ")
+        expect(page.locator("#compared")).to_contain_text(reason)
+        expect(page.locator("#chart svg")).to_have_attribute("aria-label", re.compile("in the last quarter hour"))
+        expect(page.locator("#enforcing")).to_have_text("Enforcing")
+        expect(page.locator("#tiles")).to_contain_text("Requests per second")
+        expect(page.locator("#banners")).to_be_empty()
+    page.get_by_role("button", name="Back").click()
+    expect(page.locator("#compared")).to_contain_text("From ")
 
 
 def test_a_quarter_hour_that_was_added_up_late_is_an_average_and_sweeps_that_fail_to_are_told(
