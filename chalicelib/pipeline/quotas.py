@@ -57,6 +57,10 @@ REMINDER_MS = 3_600_000
 """Time after which an offence that goes on is reported again: what made the enforcer ignore it, such as a pause or an
 entry of the allowlist, may have ended."""
 
+GAP_MS = 60_000
+"""Age of an item from which on one before it that is not seen does not exist: the items of a transaction may become
+visible one by one."""
+
 FIRST_AHEAD, FURTHEST_AHEAD = 4, 32
 """Offsets of a log that a call requests first, and at most: they double as long as all of them exist."""
 
@@ -322,7 +326,7 @@ class Quotas:
             self._position[log], ahead[log] = 0, FIRST_AHEAD
 
     def _pass_gaps(self, logs: Collection[str]) -> list[str]:
-        """Moves the position of ``logs`` to the next item that has not been read. Returns those where there is one.
+        """Moves the position of ``logs`` to the next item that has not been read. Returns those to be read again.
 
         Items no longer exist if they have expired, or the table was restored from a backup. A restored log may also end
         before the position; then the items written since the last read are new, and the others have been read.
@@ -339,8 +343,10 @@ class Quotas:
                 self._position[log] = min(later, default=end)
                 self._report.restored += end > 0
             elif end > at and (following := self._logs.first(log, at)):
-                self._position[log] = following[0]
-                self._report.missing += following[0] - at
+                offset, item = following
+                if offset == at or self._now_ms - item.written_ms > GAP_MS:
+                    self._position[log] = offset
+                    self._report.missing += offset - at
             if self._position[log] < end:
                 moved.append(log)
         return moved

@@ -235,6 +235,25 @@ def test_items_that_have_disappeared_are_passed_and_counted() -> None:
     assert site.offenders() == [("97.97.97.97/32", 6)]
 
 
+def test_an_item_that_becomes_visible_after_the_next_one_is_counted() -> None:
+    """The items of a large tally are written by one transaction, which other calls may see in part."""
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    for _ in range(3):
+        site.count(NOW + MINUTE, 2)
+    (log,) = site.logs.registry[SHARD]
+    late = site.logs.items(log)[1]
+    site.logs.lose(log, 1)
+    report = run(container, NOW + 90 * SECOND)
+    assert (report.missing, report.items) == (0, 1)
+    report = run(container, NOW + 2 * MINUTE)
+    assert (report.missing, report.items) == (0, 0)
+    site.logs.append(log, 1, [late])
+    report = run(container, NOW + 3 * MINUTE)
+    assert (report.missing, report.items, site.offenders()) == (0, 2, [("97.97.97.97/32", 6)])
+
+
 def test_a_new_item_is_not_taken_for_a_gap() -> None:
     site = Site()
     container = site.container()
