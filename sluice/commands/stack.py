@@ -4,6 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,9 @@ def deploy(
     earlier = choices_of(stage, account)
     name, settings = _stack_of(stage, earlier, stack_name), earlier.packaged_settings if earlier else {}
     if earlier is not None:
-        check_settings(Stage(name=stage, location=account.location, choices=earlier))
+        # The parameter ApiNetworks is checked below, so that another value can mend it.
+        kept = {name: value for name, value in earlier.settings.items() if name != "API_NETWORKS"}
+        check_settings(Stage(name=stage, location=account.location, choices=replace(earlier, settings=kept)))
     with attempting("look for the stack"):
         before = look_up_stack(account, name)
     values = before.parameters if before is not None and before.created else {}
@@ -105,7 +108,7 @@ def deploy(
     if unknown:
         known = ", ".join(sorted(built.template["Parameters"].keys() - {"Stage"}))
         raise Refusal(f"parameter {unknown[0]}: the template has no parameter of this name; it has {known}")
-    _check_access({**values, **parameters}.get("ApiNetworks", ""), settings)
+    _check_access({**values, **parameters}.get("ApiNetworks", ""))
     desired = _stage(stage, account, {**_defaults(built.template), **values, **parameters}["WafScope"], values)
     chosen, reserved = {"Stage": stage, **parameters}, reservations(desired, account, project)
     if not reserved.fit and not values:
@@ -240,11 +243,10 @@ def _stack_of(stage: str, choices: Choices | None, name: str | None) -> str:
     return choices.stack
 
 
-def _check_access(networks: str, settings: Mapping[str, str]) -> None:
-    """Raises Refusal for networks of the admin API that the functions, or the policy of the API, could not use."""
-    used = {name: settings[name] for name in ("ADMIN_AUTH",) if name in settings}
+def _check_access(networks: str) -> None:
+    """Raises Refusal for networks of the admin API from which no call comes."""
     try:
-        read_config({**used, "API_NETWORKS": networks})
+        read_config({"API_NETWORKS": networks})
     except ConfigError as exc:
         raise Refusal(f"parameter ApiNetworks: {exc}") from exc
 

@@ -1,10 +1,13 @@
 """The resource policy of the admin API, by which API Gateway rejects callers from other networks.
 
-A denial comes before the authorizer, so a call from elsewhere invokes no function. Source: API Gateway Developer Guide,
-"API Gateway resource policy examples" and "How API Gateway resource policies affect authorization workflow".
+A denial comes before the authorizer, so a call from elsewhere invokes no function. The policy also allows every call,
+because it has to for the page, which has no authorizer. With ADMIN_AUTH=iam such a statement would admit callers whose
+own policies do not, so there is a policy only if there are networks. Source: API Gateway Developer Guide, "API Gateway
+resource policy examples" and "How API Gateway resource policies affect authorization workflow".
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +16,9 @@ from sluice.deploy.policies import Policy
 INVOKE = {"Principal": "*", "Action": "execute-api:Invoke", "Resource": "execute-api:/*"}
 DENIED = "NotIpAddress"
 ADDRESS = "aws:SourceIp"
+
+EVERY_ROUTE = re.compile(r"(arn:[a-z-]+:execute-api:[a-z0-9-]*:\d*:[a-z0-9]+|execute-api:)/\*")
+"""Forms of ``INVOKE``'s resource: API Gateway completes it."""
 
 
 def api_policy(networks: Sequence[str]) -> Policy:
@@ -23,19 +29,70 @@ def api_policy(networks: Sequence[str]) -> Policy:
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-def admitted(api: Mapping[str, Any]) -> frozenset[str]:
-    """Returns the networks to which an API restricts its callers, as API Gateway describes it; empty if to none.
+def policy_of(api: Mapping[str, Any]) -> Policy | None:
+    """Returns the policy of an API, as API Gateway describes the API; None if it has none.
 
-    API Gateway escapes the quotes of a policy, and makes one network of a list a string.
+    API Gateway escapes the quotes of a policy.
 
-    >>> sorted(admitted({"policy": json.dumps(api_policy(["198.51.100.0/24"]))}))
-    ['198.51.100.0/24']
-    >>> admitted({"name": "sluice"})
-    frozenset()
+    >>> policy_of({"name": "sluice", "policy": ""})
     """
-    policy = json.loads(api.get("policy", "{}").replace('\\"', '"'))
-    networks: set[str] = set()
-    for statement in policy.get("Statement", ()):
-        named = statement.get("Condition", {}).get(DENIED, {}).get(ADDRESS, ())
-        networks.update([named] if isinstance(named, str) else named)
-    return frozenset(networks)
+    text = api.get("policy") or "{}"
+    policy: Policy = json.loads(text.replace('\\"', '"') if '{\\"' in text else text)
+    return policy or None
+
+
+def admitted(policy: Policy | None) -> frozenset[str] | None:
+    """Returns the networks to which a policy restricts callers; empty if to none, None if it is not Sluice's.
+
+    >>> sorted(admitted(api_policy(["198.51.100.0/24"])))
+    ['198.51.100.0/24']
+    >>> admitted(None)
+    frozenset()
+    >>> admitted({"Statement": {"Effect": "Deny", **INVOKE}})
+    """
+    networks: list[str] = []
+    for statement in statements_of(policy):
+        if statement.get("Effect") == "Deny":
+            for by_key in statement.get("Condition", {}).values():
+                for named in by_key.values():
+                    networks += _listed(named)
+    by_effect = sorted(map(_plain, statements_of(policy)), key=lambda each: str(each.get("Effect")))
+    ours = not policy or by_effect == [_plain(each) for each in api_policy(networks)["Statement"]]
+    return frozenset(networks) if ours else None
+
+
+def statements_of(policy: Policy | None) -> list[dict[str, Any]]:
+    """Returns the statements of a policy, which may be a list or a single one."""
+    statements = (policy or {}).get("Statement", [])
+    return [statements] if isinstance(statements, dict) else list(statements)
+
+
+def allows_everyone(policy: Policy | None) -> bool:
+    """Returns whether a statement of a policy allows calls by anyone, perhaps from some networks alone.
+
+    >>> allows_everyone(api_policy([])), allows_everyone(None)
+    (True, False)
+    """
+    anyone = ("*", ["*"], {"AWS": "*"}, {"AWS": ["*"]})
+    return any(each.get("Effect") == "Allow" and each.get("Principal") in anyone for each in statements_of(policy))
+
+
+def _plain(statement: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a statement in one of the forms that mean the same."""
+    plain = dict(statement)
+    for element in ("Action", "Resource"):
+        plain[element] = _listed(plain.get(element, []))
+    if plain.get("Principal") == {"AWS": "*"}:
+        plain["Principal"] = "*"
+    if len(plain["Resource"]) == 1 and EVERY_ROUTE.fullmatch(plain["Resource"][0]):
+        plain["Resource"] = [INVOKE["Resource"]]
+    conditions = plain.pop("Condition", {})
+    plain["Condition"] = {
+        operator: {key.lower(): _listed(named) for key, named in by_key.items()}
+        for operator, by_key in conditions.items()
+    }
+    return plain
+
+
+def _listed(named: Any) -> list[Any]:
+    return list(named) if isinstance(named, list | tuple) else [named]

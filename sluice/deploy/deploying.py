@@ -3,6 +3,7 @@
 It can be interrupted at any call, and run again: each run begins with what exists in the account.
 """
 
+import json
 from collections.abc import Callable, Mapping
 
 from botocore.exceptions import ClientError
@@ -14,9 +15,9 @@ from sluice.deploy.chalice_record import write_record
 from sluice.deploy.deployed import Deployed, event_sources_of, functions_of, lambda_name, look_up
 from sluice.deploy.plan import Step, to_set_up
 from sluice.deploy.resource import Resource
-from sluice.deploy.resources.api_access import ApiAccess
+from sluice.deploy.resources.api_access import ApiAccess, own_policy
 from sluice.deploy.resources.api_throttle import ApiThrottle
-from sluice.deploy.resources.chalice_config import ChaliceStage, Project
+from sluice.deploy.resources.chalice_config import POLICY_FILE, ChaliceStage, Project
 from sluice.deploy.resources.event_sources import configured_sources
 from sluice.deploy.resources.tables import stream_of
 from sluice.deploy.stage import Stage
@@ -56,15 +57,21 @@ def deploy(
     sources = sources_of(stage, account)
     with attempting("look for what is deployed"):
         _wait_until_settled(stage, account)
-        deployed = look_up(stage, account)
+        deployed, own = look_up(stage, account), own_policy(stage, account)
         _remove_strays(stage, account, deployed, sources, report)
     write_record(project, stage, deployed, sources)
+    if own is not None:
+        fate = "API_NETWORKS replaces" if stage.choices.api_networks else "this deployment keeps"
+        report(f"API access: {fate} your own resource policy {json.dumps(own)}")
     try:
         run_chalice(account, project, stage.name, reserve=reserve, report=report)
     finally:
         # Also after an interruption: 'chalice deploy' can then continue as well.
         deployed = _recorded(stage, account, project, sources) or deployed
-    ensure(*configured_sources(stage), ApiThrottle(stage, stage.prefix), ApiAccess(stage, stage.prefix))
+    ensure(*configured_sources(stage), ApiThrottle(stage, stage.prefix))
+    # A policy in Chalice's configuration is the operator's own, whatever its form.
+    if stage.choices.api_networks or POLICY_FILE not in project.config():
+        ensure(ApiAccess(stage, stage.prefix, own=own))
     return deployed
 
 

@@ -78,13 +78,26 @@ def yaml_of(template: Template) -> str:
     return str(YAMLTemplateSerializer().serialize_template(template))
 
 
+def _check(settings: Mapping[str, str], project: Project) -> None:
+    """Raises Refusal for settings that would leave the API of a stack open, or with other networks than its own."""
+    where = f"from stage {PACKAGED} in {project.config_file}"
+    if (auth := settings.get("ADMIN_AUTH", "token")) != "token":
+        raise Refusal(
+            f"setting ADMIN_AUTH={auth}: the admin API of a stack authenticates by token. Remove the setting {where}, "
+            "set it to token with 'sluice setup --set', or deploy without a stack"
+        )
+    if "API_NETWORKS" in settings:
+        raise Refusal(f"setting API_NETWORKS: the stack's parameter ApiNetworks determines it. Remove it {where}")
+
+
 def package(
     account: AwsAccount, project: Project, report: Callable[[str], None], settings: Mapping[str, str]
 ) -> Package:
     """Builds the package from a checkout, without calling AWS.
 
     ``settings`` are environment variables of the functions, besides those that the template and the checkout have.
-    Raises AwsError if a dependency cannot be installed, and Refusal if the directory is not a checkout of Sluice.
+    Raises AwsError if a dependency cannot be installed, and Refusal if the directory is not a checkout of Sluice or if
+    the settings cannot be those of a stack.
     """
     if account.session is None:
         raise AwsError("this account has no session for Chalice")
@@ -96,6 +109,7 @@ def package(
             "release has it"
         )
     stage["environment_variables"] = {**stage.get("environment_variables", {}), **settings}
+    _check(stage["environment_variables"], project)
     config = configuration(project, PACKAGED, packaged)
     build = create_build_stage(OSUtils(), Messages(report), StackedSwagger(), config)
     builder = ResourceBuilder(ApplicationGraphBuilder(), DependencyBuilder(), build)

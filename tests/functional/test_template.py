@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -69,9 +70,9 @@ def lint_environment() -> Path:
     return LINT
 
 
-def translated(template: Template, environment: Path) -> Template:
+def translated(template: Template, environment: Path, *at: int) -> Template:
     done = subprocess.run(
-        [environment / "python", ROOT / "tests/support/deploy/translate.py"],
+        [environment / "python", ROOT / "tests/support/deploy/translate.py", *map(str, at)],
         input=json.dumps(template),
         capture_output=True,
         text=True,
@@ -187,6 +188,24 @@ def test_the_api_has_no_stage_beside_the_guarded_one(sam: Template, lint_environ
     deployments = [each["Properties"] for each in resources if each["Type"] == "AWS::ApiGateway::Deployment"]
     assert stages == ["api"]
     assert [each.get("StageName") for each in deployments] == [None]
+
+
+def test_every_update_deploys_the_api_again(sam: Template, lint_environment: Path) -> None:
+    """SAM does not see in which networks ApiNetworks results: without a new deployment the former ones would stay."""
+
+    def deployments(at: int) -> set[str]:
+        names = ("ApiRestricted",)
+        small = {
+            **sam,
+            "Resources": {"RestAPI": sam["Resources"]["RestAPI"]},
+            "Conditions": {name: sam["Conditions"][name] for name in (*names, "Traced")},
+        }
+        resources = translated(small, lint_environment, at)["Resources"]
+        return {name for name, each in resources.items() if each["Type"] == "AWS::ApiGateway::Deployment"}
+
+    first, second = deployments(1_800_000_000), deployments(1_800_000_060)
+    assert len(first) == len(second) == 1
+    assert first != second
 
 
 def test_both_ways_let_cloudfront_deliver_for_this_account_alone(sam: Template) -> None:
@@ -405,7 +424,18 @@ def test_a_parameter_restricts_the_callers_of_the_admin_api(sam: Template) -> No
     policy = sam["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]["x-amazon-apigateway-policy"]
     restricted = Stack(sam, {"ApiNetworks": "198.51.100.0/24,2001:db8::/48"})
     assert restricted.value(policy) == api_policy(["198.51.100.0/24", "2001:db8::/48"])
-    assert policy["Fn::If"][0] == "ApiRestricted"
-    assert policy["Fn::If"][2] == {"Ref": "AWS::NoValue"}
+    # An update to no policy at all may leave the former one.
+    assert Stack(sam, {}).value(policy) == api_policy([])
     choices = restricted.value(sam["Resources"]["Choices"]["Properties"]["Value"])
     assert Choices.from_json(choices).api_networks == ("198.51.100.0/24", "2001:db8::/48")
+
+
+def test_a_slip_in_the_networks_of_callers_stops_no_function(sam: Template) -> None:
+    variables = Stack(sam, {"ApiNetworks": "10.0.0.0/8"}).value(sam["Globals"]["Function"]["Environment"]["Variables"])
+    read_config(variables)
+    assert "ApiNetworks" not in json.dumps(
+        [each for each in sam["Resources"].values() if each["Type"] == "AWS::Serverless::Function"]
+    )
+    form = re.compile(sam["Parameters"]["ApiNetworks"]["AllowedPattern"])
+    assert all(map(form.fullmatch, ("", "198.51.100.7", "198.51.100.0/24,2001:db8::/48")))
+    assert not any(map(form.fullmatch, (",", "198.51.100.0/24,", "198.51.100.0/24,,2001:db8::/48", "198.51.100.0/")))

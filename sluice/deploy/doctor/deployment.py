@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from chalicelib.config import ConfigError
 from chalicelib.core.tokens import TokensError, load_tokens
 from chalicelib.core.wording import plural
 from chalicelib.edges.tokens import KEY
 from sluice.deploy.account import missing_ok
-from sluice.deploy.api_policy import admitted
+from sluice.deploy.api_policy import admitted, allows_everyone, policy_of
 from sluice.deploy.apply import survey
 from sluice.deploy.deployed import READERS, apis_of, look_up_sources
 from sluice.deploy.doctor.grants import allowed, allowed_somewhere, calls_of, in_words
@@ -25,6 +26,7 @@ from sluice.deploy.resources.streams import DeliveryRole, LogStream
 from sluice.deploy.resources.tables import Table, stream_of
 from sluice.deploy.resources.waf import IpSetResource, RuleGroup, ip_sets_of
 from sluice.deploy.runtime import RECOMMENDED, outdated
+from sluice.deploy.stack import look_up_stack
 from sluice.deploy.stage import API, Refusal
 
 NOTHING: Policy = {"Statement": []}
@@ -93,9 +95,14 @@ def deployed(inspection: Inspection) -> Iterator[Finding]:
 
 
 def api(inspection: Inspection) -> Iterator[Finding]:
-    """Checks that there is one admin API, with a throttle. That of a stack is the stack's own."""
+    """Checks that there is one admin API, with a throttle, and who may call it. A stack determines the rest itself."""
     stage, account = inspection.stage, inspection.account
-    if stage.choices.stack or API not in inspection.functions:
+    if stage.choices.stack:
+        stack = look_up_stack(account, stage.choices.stack)
+        if stack is not None and "RestAPIId" in stack.outputs:
+            yield from _access(inspection, stack.outputs["RestAPIId"])
+        return
+    if API not in inspection.functions:
         return
     used, *others = apis_of(stage, account) or [""]
     if not used:
@@ -106,11 +113,45 @@ def api(inspection: Inspection) -> Iterator[Finding]:
         yield Finding("API", what, f"aws apigateway delete-rest-api --rest-api-id {other}")
     if not is_throttled(used, account):
         yield Finding("API", "the admin API has no throttle", inspection.deploy)
-    chosen, accepted = set(stage.choices.api_networks), admitted(description_of(used, account))
-    if chosen != accepted:
+    yield from _access(inspection, used)
+
+
+def _access(inspection: Inspection, api: str) -> Iterator[Finding]:
+    """Compares the API's resource policy with the chosen networks."""
+    choices = inspection.stage.choices
+    removal = f"aws apigateway update-rest-api --rest-api-id {api} --patch-operations op=replace,path=/policy,value="
+    name, remedy = "API_NETWORKS", inspection.deploy
+    if choices.stack:
+        name, remedy = (
+            "ApiNetworks",
+            f"{removal}; aws apigateway create-deployment --rest-api-id {api} --stage-name api",
+        )
+    try:
+        chosen = frozenset(choices.api_networks)
+    except ConfigError as exc:
+        what = f"the admin API may reject all calls: {exc}"
+        yield Finding("API", what, inspection.with_parameter("ApiNetworks=NETWORKS"))
+        return
+    policy: Policy | None = None
+    with missing_ok("NotFoundException"):
+        policy = policy_of(description_of(api, inspection.account))
+    accepted = admitted(policy)
+    if accepted is None and not chosen:
+        what = f"the admin API has a resource policy of your own, and {name} is empty"
+        yield Finding("API", what, "compare it with what you intend: Sluice keeps it", wrong=False)
+    elif accepted is None or chosen != accepted:
         whom = f"from {', '.join(sorted(accepted))} alone" if accepted else "from everywhere"
-        setting = f"API_NETWORKS is {', '.join(sorted(chosen))}" if chosen else "API_NETWORKS is empty"
-        yield Finding("API", f"the admin API accepts calls {whom}, but {setting}", inspection.deploy)
+        whom = "as a resource policy of your own has it" if accepted is None else whom
+        setting = f"{name} is {', '.join(sorted(chosen))}" if chosen else f"{name} is empty"
+        if choices.stack and chosen:
+            # CloudFormation does not look at the policy, so only another value makes it set the policy.
+            remedy = f"{inspection.with_parameter('ApiNetworks=')}, then the same with {','.join(sorted(chosen))}"
+        yield Finding("API", f"the admin API accepts calls {whom}, but {setting}", remedy)
+    if choices.settings.get("ADMIN_AUTH") == "iam" and allows_everyone(policy):
+        what = "with ADMIN_AUTH=iam, the API's resource policy allows calls that callers' own policies do not"
+        yield Finding(
+            "API", what, inspection.deploy if accepted is not None else f"{removal}, then {inspection.deploy}"
+        )
 
 
 def _elsewhere_packaged(inspection: Inspection) -> bool:

@@ -23,6 +23,9 @@ ChaliceConfig = dict[str, Any]
 ACCESS = "api"
 """Name of the file with the policy of the admin API, among those of functions."""
 
+POLICY_FILE = "api_gateway_policy_file"
+"""Chalice's setting for that file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Project:
@@ -132,7 +135,7 @@ class ChaliceStage(Resource):
             "tags": self.stage.tags,
         }
         if self.stage.choices.api_networks:
-            settings["api_gateway_policy_file"] = file_name(ACCESS, self.name)
+            settings[POLICY_FILE] = file_name(ACCESS, self.name)
             allowed[ACCESS] = api_policy(self.stage.choices.api_networks)
         return settings, allowed
 

@@ -40,6 +40,8 @@ class FakeStack:
     existing: dict[str, str] = field(default_factory=dict)
     """Type of each resource that exists, by name."""
     operation: Iterator[None] = field(default_factory=lambda: iter(()))
+    outputs: dict[str, str] = field(default_factory=dict)
+    """Outputs besides the URL of the API."""
 
     @property
     def gone(self) -> bool:
@@ -79,9 +81,10 @@ class CloudFormation:
         if stack is None:
             return _invalid(f"Stack with id {request['StackName']} does not exist")
         parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in stack.parameters.items()]
-        url = {"OutputKey": "EndpointURL", "OutputValue": "https://api.example/api/"}
+        values = {"EndpointURL": "https://api.example/api/"} if stack.existing else {}
+        outputs = [{"OutputKey": key, "OutputValue": value} for key, value in (values | stack.outputs).items()]
         about = {"StackName": stack.name, "StackId": stack.id, "StackStatus": stack.status, "Tags": stack.tags}
-        return 200, {"Stacks": [{**about, "Parameters": parameters, "Outputs": [url] if stack.existing else []}]}
+        return 200, {"Stacks": [{**about, "Parameters": parameters, "Outputs": outputs}]}
 
     def _events(self, request: dict[str, Any]) -> Answer:
         stack = self.stack(request["StackName"])

@@ -16,6 +16,8 @@ from sluice.deploy.chalice_record import record_file
 from sluice.deploy.deployed import look_up
 from sluice.deploy.plan import StepAction, to_set_up
 from sluice.deploy.policies import deployed_functions
+from sluice.deploy.resource import Existing
+from sluice.deploy.resources.api_access import ApiAccess, own_policy
 from sluice.deploy.resources.api_throttle import ApiThrottle
 from sluice.deploy.resources.event_sources import configured_sources
 from sluice.deploy.resources.leftovers import ChaliceDeployment
@@ -262,6 +264,46 @@ def test_the_api_accepts_calls_from_the_chosen_networks_alone_and_from_everywher
     # Chalice's own deployments set the same.
     assert json.loads((deployable.project.chalice / written["api_gateway_policy_file"]).read_text()) == policy()
     deploy_functions(deployable, stage)
-    assert policy() == api_policy([])
+    # With ADMIN_AUTH=iam, a statement that allows calls would open the API.
+    assert policy() is None
     assert "api_gateway_policy_file" not in (deployable.project.stage("prod") or {})
     assert not (deployable.project.chalice / written["api_gateway_policy_file"]).exists()
+
+
+OWN = {"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"}}
+
+
+def policy_of_the_api(world: World, stage: Stage, new: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """Returns the policy of the stage's API, after ``new`` has been set by hand; {} removes it."""
+    client, (api,) = world.account.client("apigateway"), look_up(stage, world.account).apis
+    if new is not None:
+        operations = [{"op": "replace", "path": "/policy", "value": json.dumps(new) if new else ""}]
+        client.update_rest_api(restApiId=api, patchOperations=operations)
+    found = client.get_rest_api(restApiId=api).get("policy")
+    return json.loads(found) if found else None
+
+
+def test_an_operators_own_policy_of_the_api_is_kept(deployable: World, stage: Stage) -> None:
+    def access() -> tuple[ApiAccess, Existing]:
+        resource = ApiAccess(stage, stage.prefix, own=own)
+        existing = resource.find(deployable.account)
+        assert existing is not None
+        return resource, existing
+
+    deploy_functions(deployable, stage)
+    policy_of_the_api(deployable, stage, OWN)
+    own = own_policy(stage, deployable.account)
+    assert access()[1].differences == []
+    # Chalice's import of the API removes the policy from it, which moto does not.
+    policy_of_the_api(deployable, stage, {})
+    resource, existing = access()
+    assert existing.differences == ["by your own policy, as before"]
+    resource.change(deployable.account, existing)
+    assert policy_of_the_api(deployable, stage) == OWN
+    # A policy in Chalice's configuration is kept whatever its form. Chalice sets it, except in moto.
+    config, chosen = deployable.project.config(), api_policy(["8.8.8.0/24"])
+    (deployable.project.chalice / "own.json").write_text(json.dumps(chosen))
+    deployable.project.config_file.write_text(json.dumps({**config, "api_gateway_policy_file": "own.json"}))
+    policy_of_the_api(deployable, stage, chosen)
+    deploy_functions(deployable, stage)
+    assert policy_of_the_api(deployable, stage) == chosen

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +26,7 @@ from chalicelib.ports import Item
 from sluice.commands.setup import STACK_OWNS
 from sluice.deploy.api_policy import api_policy
 from sluice.deploy.doctor.checks import CHECKS, inspect
-from sluice.deploy.doctor.deployment import event_sources, of_stack, settings, throttled
+from sluice.deploy.doctor.deployment import api, event_sources, of_stack, settings, throttled
 from sluice.deploy.doctor.enforcement import associated
 from sluice.deploy.doctor.flow import records
 from sluice.deploy.doctor.inspection import Finding, Inspection
@@ -165,13 +165,14 @@ def replace_api(deployed: DeployedStage) -> None:
     deployed.create_api()
 
 
-def restrict_api(deployed: DeployedStage) -> None:
-    """As a deployment does with another setting."""
+def restrict_api(deployed: DeployedStage, networks: Sequence[str] = ("8.8.8.0/24",)) -> str:
+    """As a deployment does with another setting. Returns the API's id."""
     client = deployed.account.client("apigateway")
     (api,) = client.get_rest_apis()["items"]
-    policy = json.dumps(api_policy(["8.8.8.0/24"]))
+    policy = json.dumps(api_policy(networks))
     operations = [{"op": "replace", "path": "/policy", "value": policy.replace('"', '\\"')}]
     client.update_rest_api(restApiId=api["id"], patchOperations=operations)
+    return str(api["id"])
 
 
 def interrupt_an_upgrade(deployed: DeployedStage) -> None:
@@ -668,6 +669,47 @@ def test_the_api_of_a_stack_is_checked_under_the_name_that_the_stack_gives_it(de
     client.put_function_concurrency(FunctionName="sluice-prod-api_handler", ReservedConcurrentExecutions=0)
     (finding,) = throttled(deployed.inspection())
     assert finding.remedy == "aws lambda delete-function-concurrency --function-name sluice-prod-api_handler"
+
+
+def test_callers_whom_the_api_of_a_stack_accepts_against_its_parameter_are_reported(deployed: DeployedStage) -> None:
+    def found(networks: str) -> list[tuple[str, str]]:
+        choices = replace(deployed.stage.choices, stack="s", settings={"API_NETWORKS": networks})
+        deployed.stage = replace(deployed.stage, choices=choices)
+        return [(finding.what, finding.remedy) for finding in api(deployed.inspection())]
+
+    stacks = deployed.world.front.cloud_formation.stacks
+    stacks.append(FakeStack("s", "id", "CREATE_COMPLETE", outputs={"RestAPIId": restrict_api(deployed)}))
+    assert found("8.8.8.0/24") == []
+    ((what, remedy),) = found("8.8.4.0/24")
+    assert what == "the admin API accepts calls from 8.8.8.0/24 alone, but ApiNetworks is 8.8.4.0/24"
+    assert remedy.endswith("--parameter ApiNetworks=, then the same with 8.8.4.0/24")
+    ((what, remedy),) = found("")
+    assert what.endswith("from 8.8.8.0/24 alone, but ApiNetworks is empty")
+    assert remedy.startswith("aws apigateway update-rest-api --rest-api-id")
+    ((what, remedy),) = found("10.0.0.0/8")
+    assert what.startswith("the admin API may reject all calls: API_NETWORKS='10.0.0.0/8': expected public networks")
+    assert remedy.endswith("--parameter ApiNetworks=NETWORKS")
+
+
+def test_a_policy_that_opens_the_api_to_callers_without_iams_permission_is_reported(deployed: DeployedStage) -> None:
+    restrict_api(deployed, ())
+    assert list(api(deployed.inspection())) == []
+    choices = replace(deployed.stage.choices, settings={"ADMIN_AUTH": "iam"})
+    deployed.stage = replace(deployed.stage, choices=choices)
+    (finding,) = api(deployed.inspection())
+    assert finding.what.startswith("with ADMIN_AUTH=iam, the API's resource policy allows calls")
+    assert finding.remedy == "sluice deploy --stage prod --region us-east-1"
+
+
+def test_a_policy_of_the_operators_own_is_a_remark(deployed: DeployedStage) -> None:
+    client, id_ = deployed.account.client("apigateway"), restrict_api(deployed)
+    own = json.dumps({"Statement": {"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"}})
+    client.update_rest_api(restApiId=id_, patchOperations=[{"op": "replace", "path": "/policy", "value": own}])
+    (finding,) = api(deployed.inspection())
+    assert (finding.wrong, finding.what) == (
+        False,
+        "the admin API has a resource policy of your own, and API_NETWORKS is empty",
+    )
 
 
 def test_settings_that_the_functions_of_a_stack_lack_are_reported(deployed: DeployedStage) -> None:

@@ -234,6 +234,33 @@ def test_wrong_parameters_are_refused_before_anything_is_written(
     assert everything(deployable)["buckets"] == []
 
 
+def test_settings_that_would_open_the_api_of_a_stack_are_refused(deployable: World, run: Run) -> None:
+    config = deployable.project.config()
+    for name, value, message in (
+        ("ADMIN_AUTH", "iam", "setting ADMIN_AUTH=iam: the admin API of a stack authenticates by token"),
+        ("API_NETWORKS", "8.8.8.0/24", "setting API_NETWORKS: the stack's parameter ApiNetworks determines it"),
+    ):
+        dev = {**config["stages"]["dev"], "environment_variables": {name: value}}
+        stages = {**config["stages"], "dev": dev}
+        deployable.project.config_file.write_text(json.dumps({**config, "stages": stages}))
+        done = run("stack deploy", "--yes")
+        assert done.exit_code == 1
+        assert message in done.stderr
+    assert everything(deployable)["buckets"] == []
+
+
+def test_networks_that_the_console_has_accepted_by_mistake_can_be_replaced(deployed: World, run: Run) -> None:
+    parameters(deployed)["ApiNetworks"] = "10.0.0.0/8"
+    client, name = deployed.account.client("ssm"), "/sluice/prod/setup"
+    choices = json.loads(client.get_parameter(Name=name)["Parameter"]["Value"])
+    choices["settings"] = {"API_NETWORKS": "10.0.0.0/8"}
+    client.put_parameter(Name=name, Value=json.dumps(choices), Overwrite=True, Type="String")
+    assert "parameter ApiNetworks: API_NETWORKS='10.0.0.0/8'" in run("stack deploy", "--yes").stderr
+    done = run("stack deploy", "--yes", "--parameter", "ApiNetworks=8.8.8.0/24")
+    assert done.exit_code == 0, done.output
+    assert parameters(deployed)["ApiNetworks"] == "8.8.8.0/24"
+
+
 def test_the_scope_of_a_stage_never_changes(deployed: World, run: Run) -> None:
     done = run("stack deploy", "--yes", "--parameter", "WafScope=REGIONAL")
     assert "stage prod was deployed for scope CLOUDFRONT: IP sets cannot move" in done.stderr
