@@ -328,12 +328,13 @@ class Quotas:
     def _pass_gaps(self, logs: Collection[str]) -> list[str]:
         """Moves the position of ``logs`` to the next item that has not been read. Returns those to be read again.
 
-        Items no longer exist if they have expired, or the table was restored from a backup. A restored log may also end
-        before the position; then the items written since the last read are new, and the others have been read.
+        Items no longer exist if they have expired, or the table was restored from a backup. A log may then also end
+        before the position; the items written since the last read are new, and the others have been read.
         """
         moved = []
         for log in logs:
-            at, end = self._position[log], self._end(log)
+            at, last = self._position[log], self._logs.last(log)
+            end = 0 if last is None else last[0] + 1
             if end < at:
                 later = (
                     offset
@@ -341,7 +342,8 @@ class Quotas:
                     if item.written_ms > self._read_ms
                 )
                 self._position[log] = min(later, default=end)
-                self._report.restored += end > 0
+                # Of items that have expired, the store may have removed later ones before earlier ones.
+                self._report.restored += last is not None and self._kept(last[1])
             elif end > at and (following := self._logs.first(log, at)):
                 offset, item = following
                 if offset == at or self._now_ms - item.written_ms > GAP_MS:
@@ -350,6 +352,10 @@ class Quotas:
             if self._position[log] < end:
                 moved.append(log)
         return moved
+
+    def _kept(self, item: LogItem) -> bool:
+        """Returns whether an item has not expired yet."""
+        return self._now_ms < item.written_ms + item.kept_s * 1000
 
     def _evaluate(self) -> Iterator[str]:
         """Evaluates the clients of the slice, and stores their offences, named after the first of its items."""

@@ -292,6 +292,21 @@ def test_after_a_restore_of_the_table_only_what_was_written_since_is_counted(*, 
     assert site.stored() == 6
 
 
+def test_items_that_expire_out_of_order_are_not_taken_for_a_restored_table() -> None:
+    site = Site()
+    container = site.container()
+    run(container, NOW)
+    for second in range(3):
+        site.count(NOW + second)
+    for hour in range(4):
+        run(container, NOW + hour * HOUR)
+    (log,) = site.logs.registry[SHARD]
+    for minute, offset in enumerate([2, 1, 0], 1):
+        site.logs.lose(log, offset)
+        report = run(container, NOW + 3 * HOUR + minute * MINUTE)
+        assert (report.restored, report.missing, report.items) == (0, 0, 0)
+
+
 def test_an_offence_is_reported_once_and_again_after_an_hour() -> None:
     """Whatever made the enforcer ignore it, such as a pause, may have ended."""
     site = Site()
