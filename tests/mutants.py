@@ -50,7 +50,9 @@ _OF_SETUP = ("tests/unit/deploy/test_setup.py",)
 MUTANTS = (
     # Counting
     Mutant(f"{_PIPELINE}/quotas.py", "self._view.settle()", "pass", _OF_QUOTAS),
-    Mutant(f"{_PIPELINE}/quotas.py", "self._announced.forget(now_ms - REMINDER_MS)", "pass", _OF_QUOTAS),
+    Mutant(f"{_PIPELINE}/quotas.py", "now_ms - reminder_ms(rule) for", "0 for", _OF_QUOTAS),
+    Mutant(f"{_PIPELINE}/quotas.py", " if rule.extend else REMINDER_MS", "", _OF_QUOTAS),
+    Mutant(f"{_PIPELINE}/quotas.py", "rule.block_for_s * 250", "REMINDER_MS", _OF_QUOTAS),
     Mutant(f"{_PIPELINE}/quotas.py", "if item.written_ms > self._read_ms", "if True", _OF_QUOTAS),
     Mutant(
         f"{_PIPELINE}/quotas.py",

@@ -1,6 +1,6 @@
 """Detections made from offences: one record per evaluation, rule and source, of up to ``MOST_OFFENDERS`` clients."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import nlargest
 from itertools import islice
 
@@ -69,9 +69,9 @@ class Announced(Quiet):
             del self._quiet_until[key]
             self._served_quiet_until.pop(key, None)
 
-    def forget(self, before_ms: int) -> None:
-        """Has offences reported again whose last report was of requests made before a time."""
-        for key in [key for key, until_ms in self._quiet_until.items() if until_ms < before_ms]:
+    def forget(self, before_ms: Mapping[str, int]) -> None:
+        """Has offences reported again whose last report was of requests made before a time, by name of the rule."""
+        for key in [key for key, until_ms in self._quiet_until.items() if until_ms < before_ms.get(key[0], 0)]:
             del self._quiet_until[key]
             self._served_quiet_until.pop(key, None)
 

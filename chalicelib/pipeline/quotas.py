@@ -34,7 +34,7 @@ from itertools import accumulate
 from chalicelib.core.detections import Announced, detections_of
 from chalicelib.core.meter_tally import BadTally
 from chalicelib.core.roll_ups import entries, finest_slots, for_quotas, packed, rolled_up, summed
-from chalicelib.core.rules import RuleSet
+from chalicelib.core.rules import Rule, RuleSet
 from chalicelib.core.state.detections import Detection
 from chalicelib.core.tally import RETENTION_S, Tally, kept_s, merged, unpack
 from chalicelib.core.view import View
@@ -54,8 +54,8 @@ REACH_MS = kept_s(RETENTION_S) * 1000 - 600_000
 """Age of the newest roll-up up to which all items behind it still exist. Ten minutes allow for clocks that disagree."""
 
 REMINDER_MS = 3_600_000
-"""Time after which an offence that goes on is reported again: what made the enforcer ignore it, such as a pause or an
-entry of the allowlist, may have ended."""
+"""Longest time after which an offence that goes on is reported again: what made the enforcer ignore it, such as a pause
+or an entry of the allowlist, may have ended."""
 
 GAP_MS = 60_000
 """Age of an item from which on one before it that is not seen does not exist: the items of a transaction may become
@@ -80,6 +80,12 @@ LOADING = "not loaded: {} roll-ups"
 READING = "the logs are not read to their ends"
 ADDING_UP = "what has been read is not added up"
 DROPPING = "the memory is full, and not all clients to be dropped are"
+
+
+def reminder_ms(rule: Rule) -> int:
+    """Returns the time after which an offence that goes on is reported again, so early that ``extend`` prolongs its
+    block before it ends."""
+    return min(REMINDER_MS, rule.block_for_s * 250) if rule.extend else REMINDER_MS
 
 
 @dataclass(slots=True)
@@ -169,7 +175,7 @@ class Quotas:
             self._forget(quotas)
         self._rule_set = quotas
         self._now_ms, self._report = now_ms, (report := QuotaReport())
-        self._announced.forget(now_ms - REMINDER_MS)
+        self._announced.forget({rule.name: now_ms - reminder_ms(rule) for rule in quotas.rules})
         try:
             for _ in range(TRIES):
                 try:

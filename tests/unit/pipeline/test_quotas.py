@@ -340,6 +340,26 @@ def test_an_offence_by_few_requests_that_goes_on_is_reported_each_hour() -> None
     assert reported == [1, 61, 121]
 
 
+@pytest.mark.parametrize("extend", [False, True])
+def test_with_extend_an_offence_is_reported_so_often_that_a_short_block_goes_on(*, extend: bool) -> None:
+    site = Site()
+    site.rules = RuleSet((replace(DAILY, limit=200, block_for_s=1800, extend=extend),))
+    container = site.container()
+    run(container, NOW)
+    site.count(NOW, 201)
+    reported = []
+    for minute in range(1, 63):
+        site.count(NOW + minute * MINUTE - SECOND)
+        before = len(site.detections)
+        run(container, NOW + minute * MINUTE)
+        reported += [minute] if len(site.detections) > before else []
+    if extend:
+        assert max(later - earlier for earlier, later in pairwise([*reported, 62])) <= 9
+        assert len(reported) <= 8
+    else:
+        assert reported == [1, 62]
+
+
 def test_calls_are_so_small_that_the_largest_items_fit_into_memory() -> None:
     site = Site()
     container = site.container()
