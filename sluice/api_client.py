@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 TIMEOUT = urllib3.Timeout(connect=5, read=30)
 
+BRIEF = urllib3.Timeout(total=2)
+"""Longest wait of a call without patience; most cold starts take less."""
+
 RETRIES = urllib3.Retry(
     connect=2,
     read=0,
@@ -126,8 +129,11 @@ def signature() -> Credential:
 
 
 class ApiClient:
-    def __init__(self, url: str, credential: Credential) -> None:
-        """Raises ValueError if ``url`` is not an address, or would send the credential unencrypted."""
+    def __init__(self, url: str, credential: Credential, *, patient: bool = True) -> None:
+        """``patient``: waits for slow answers, and retries. Otherwise a call soon fails.
+
+        Raises ValueError if ``url`` is not an address, or would send the credential unencrypted.
+        """
         parts = urlsplit(url)
         local = parts.hostname in LOCAL
         if not parts.hostname or parts.scheme not in ("http", "https") or (parts.scheme == "http" and not local):
@@ -136,7 +142,11 @@ class ApiClient:
             )
         self.url = url.rstrip("/")
         self._credential = credential
-        self._pool = urllib3.PoolManager(timeout=TIMEOUT, retries=RETRIES)
+        self._pool = (
+            urllib3.PoolManager(timeout=TIMEOUT, retries=RETRIES)
+            if patient
+            else urllib3.PoolManager(timeout=BRIEF, retries=False)
+        )
 
     def get(self, path: str, type: type[T], **query: str | int | Sequence[str] | None) -> Answer[T]:
         parameters = {name: value for name, value in query.items() if value is not None}

@@ -106,15 +106,18 @@ def api_command(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def client_of(url: str | None, auth: str) -> ApiClient:
-    """Returns a client of the admin API at ``url``. Raises UsageError if address, token or credentials are missing."""
+def client_of(url: str | None, auth: str, *, patient: bool = True) -> ApiClient:
+    """Returns a client of the admin API at ``url``. Raises UsageError if address, token or credentials are missing.
+
+    ``patient``: as ApiClient has it.
+    """
     token = os.environ.get("SLUICE_TOKEN", "").strip()
     if not url:
         raise click.UsageError("The address of the admin API is missing. Set SLUICE_URL, or give --url.")
     if auth == "token" and not token:
         raise click.UsageError("SLUICE_TOKEN is not set. 'sluice token create' creates a token.")
     try:
-        return ApiClient(url, signature() if auth == "iam" else bearer(token))
+        return ApiClient(url, signature() if auth == "iam" else bearer(token), patient=patient)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
 

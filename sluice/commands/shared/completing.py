@@ -1,6 +1,7 @@
 """Completion in the shell: names of rules, blocked networks, and those on the allowlist.
 
-What cannot be reached completes nothing: a shell that waits for its TAB key shows no errors.
+What cannot be reached soon completes nothing, because a shell waits for its TAB key, and shows no errors. Nor does an
+API with IAM authorization: the credentials to sign with may have to be asked for elsewhere, which takes time.
 """
 
 import os
@@ -11,7 +12,7 @@ import click
 from chalicelib.admin.allowlist import AllowPage
 from chalicelib.admin.blocks import BlockPage
 from chalicelib.admin.rule_sets import RuleSetView
-from sluice.api_client import ApiClient, ApiError, Unreachable
+from sluice.api_client import PAGE, ApiClient, ApiError, Unreachable
 from sluice.commands.shared.api import client_of
 
 MOST = 50
@@ -25,8 +26,11 @@ def _of_api(names: Callable[[ApiClient, str], Iterable[str]]) -> Completion:
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
         url = ctx.params.get("url") or os.environ.get("SLUICE_URL")
+        auth = ctx.params.get("auth") or os.environ.get("SLUICE_AUTH", "token")
+        if auth != "token":
+            return []
         try:
-            client = client_of(url, ctx.params.get("auth") or os.environ.get("SLUICE_AUTH", "token"))
+            client = client_of(url, auth, patient=False)
             return [name for name in names(client, incomplete) if name.startswith(incomplete)][:MOST]
         except (ApiError, Unreachable, click.UsageError):
             return []
@@ -35,7 +39,8 @@ def _of_api(names: Callable[[ApiClient, str], Iterable[str]]) -> Completion:
 
 
 def _blocked(client: ApiClient, typed: str) -> Iterable[str]:
-    page = client.get("/v1/blocks", BlockPage, text=typed or None, limit=MOST).value
+    # The filter also finds blocks that have the text elsewhere, which must not take the places of those that begin so.
+    page = client.get("/v1/blocks", BlockPage, text=typed or None, limit=PAGE if typed else MOST).value
     return (block.network for block in page.blocks)
 
 

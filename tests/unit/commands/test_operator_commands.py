@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from socket import create_server
 
 import click
 import pytest
@@ -443,11 +444,36 @@ def test_the_shell_completes_what_the_stage_has(terminal: Terminal, words: list[
     assert sorted(line.removeprefix("plain,") for line in result.stdout.splitlines() if line) == offered
 
 
+def test_a_block_is_completed_beside_many_that_contain_what_was_typed(terminal: Terminal) -> None:
+    terminal.site.put_blocks("19.1.2.3/32", blocked_at=int(time.time()) - 3600)
+    terminal.site.put_blocks(*[f"203.0.113.{n}/32" for n in range(60)], comment="ticket 19.1")
+    assert _completed("sluice unblock 19.1", **terminal.environment) == "plain,19.1.2.3/32"
+
+
+def _completed(typed: str, **environment: str | None) -> str:
+    asked = {"_SLUICE_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    result = CliRunner().invoke(main, [], prog_name="sluice", env={**environment, **asked})
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.output.strip()
+
+
+@pytest.mark.slow
+def test_a_stage_that_does_not_answer_soon_completes_nothing() -> None:
+    with create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        begun = time.monotonic()
+        assert _completed("sluice unblock ", SLUICE_URL=url, SLUICE_TOKEN="x") == ""
+        assert time.monotonic() - begun < 10
+
+
+def test_a_stage_with_iam_authorization_completes_nothing_and_asks_aws_for_nothing() -> None:
+    iam = {"SLUICE_URL": "http://127.0.0.1:9", "SLUICE_AUTH": "iam", "AWS_PROFILE": "nope"}
+    assert _completed("sluice unblock ", **iam) == ""
+
+
 def test_a_stage_that_cannot_be_reached_completes_nothing_and_says_nothing(tmp_path: Path) -> None:
     def completed(typed: str) -> str:
-        asked = {"_SLUICE_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
-        unreachable = {"SLUICE_URL": "http://127.0.0.1:9", "SLUICE_TOKEN": "x"}
-        return CliRunner().invoke(main, [], prog_name="sluice", env={**unreachable, **asked}).output.strip()
+        return _completed(typed, SLUICE_URL="http://127.0.0.1:9", SLUICE_TOKEN="x")
 
     assert completed("sluice unblock ") == ""
     (tmp_path / ".chalice").mkdir()
