@@ -119,7 +119,12 @@ def block(
     """
     names = confirmed(networks, f"Block {{}} for {block_for}?", yes=yes)
     for portion in portions(names, MOST_NETWORKS, session):
-        fields = {"block_for": block_for, "respond": respond, "comment": comment, "force": force, "rule": rule}
+        fields: dict[str, object] = {"block_for": block_for, "comment": comment, "force": force}
+        # An older API knows neither of these.
+        if respond != Response.BLOCK:
+            fields["respond"] = respond
+        if rule is not None:
+            fields["rule"] = rule
         new = [{"network": name, **fields} for name in portion]
         session.change("POST", "/v1/blocks", body=new[0] if len(new) == 1 else {"blocks": new})
 

@@ -2,8 +2,10 @@
 
 import json
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from socket import create_server
+from threading import Thread
 
 import click
 import pytest
@@ -455,6 +457,30 @@ def _completed(typed: str, **environment: str | None) -> str:
     result = CliRunner().invoke(main, [], prog_name="sluice", env={**environment, **asked})
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result.output.strip()
+
+
+def test_a_block_asks_an_older_api_for_nothing_that_it_does_not_know() -> None:
+    class Older(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            answer = b'{"now": 1, "changed": true, "detail": "blocked", "undo": null}'
+            self.send_response(201)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Logs nothing."""
+
+    asked: list[dict[str, object]] = []
+    with HTTPServer(("127.0.0.1", 0), Older) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        environment = {"SLUICE_URL": f"http://127.0.0.1:{server.server_port}", "SLUICE_TOKEN": "x"}
+        words = ["block", "203.0.113.9", "--for", "1h", "--yes"]
+        result = CliRunner().invoke(main, words, env=environment)
+    assert result.exit_code == 0, result.output
+    (body,) = asked
+    assert body.keys() == {"network", "block_for", "comment", "force"}
 
 
 @pytest.mark.slow
