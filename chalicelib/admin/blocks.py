@@ -295,17 +295,19 @@ def _undo(names: Sequence[str], replaced: Mapping[str, Block], now: int) -> Call
 def _block_again(blocks: Iterable[Block], now: int) -> Call:
     """Returns the call that blocks the same networks for the rest of their time, which counts as no offence.
 
+    Only the hardest response that is not over is given again, until its own end: one call makes no block with several.
     The block of a client by a rule is restored as that of the rule; one of a guilty network is made by hand.
     """
     again = [
         {
             "network": block.network,
-            "block_for": format_duration(block.ends_at - now),
-            "respond": str(block.response_at(now)),
+            "block_for": format_duration(block.ends[response] - now),
+            "respond": str(response),
             "comment": block.comment if block.manual else f"again: {reason(block)}",
             "force": True,
             **({"rule": block.rule} if block.evidence is not None and not block.manual else {}),
         }
         for block in blocks
+        if (response := block.response_at(now))
     ]
     return Call(method="POST", path=PATH, body={"blocks": again})

@@ -73,6 +73,14 @@ def test_an_unblock_is_undone_by_its_undo(desk: Desk) -> None:
     assert (event["outcome"], event["rule"], event["by"], event["evidence"]) == ("blocked", "burst", "alice", None)
 
 
+def test_undoing_an_unblock_refuses_no_longer_than_the_lifted_block_did(desk: Desk) -> None:
+    desk.put_block("203.0.113.9/32", until=desk.now + 600, softer={Response.CAPTCHA: desk.now + 7 * 86400})
+    lifted = desk.call("DELETE", "/v1/blocks", network="203.0.113.9/32").json
+    assert lifted["undo"]["body"]["blocks"][0]["block_for"] == "10m"
+    (again,) = desk.undo(lifted["undo"]).json["blocks"]
+    assert (again["response"], again["until"] - again["blocked_at"]) == ("block", 600)
+
+
 def test_a_block_whose_offence_was_forgotten_is_made_again_by_hand(desk: Desk) -> None:
     desk.attack("203.0.113.9")
     undo = desk.call("DELETE", "/v1/blocks", network="203.0.113.9/32", forget="true").json["undo"]
