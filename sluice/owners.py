@@ -5,6 +5,7 @@ the operator's machine: neither the functions nor the page have one (docs/develo
 """
 
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -15,6 +16,9 @@ from chalicelib.core.printable import printable
 
 FORM = "first address, last address, AS number, country and name, separated by tabs"
 LONGEST_NAME = 100
+LONGEST_LINE = 10_000
+"""Bytes."""
+
 NOT_ROUTED = "0"
 """AS number of networks that are not announced."""
 
@@ -37,11 +41,14 @@ class Owner(NamedTuple):
 def owner_in(file: Path, address: IPv4Address | IPv6Address) -> Owner | None:
     """Returns the owner of an address according to ``file``, which may be packed by gzip; None if it names none.
 
-    Raises ValueError, with the line, for one that is not of the form.
+    Raises ValueError, with the line, for one that is not of the form, and for a packed file that is damaged.
     """
     with _lines(file) as lines:
-        for number, line in enumerate(lines, 1):
-            fields = line.rstrip("\n").split("\t")
+        for number, content in enumerate(lines, 1):
+            if len(content) > LONGEST_LINE:
+                raise ValueError(f"{file}, line {number}: longer than {LONGEST_LINE:,} bytes; expected {FORM}")
+            line = content.decode("utf-8", "replace")
+            fields = line.rstrip("\r\n").split("\t")
             try:
                 first, last = map(ip_address, fields[:2])
                 asn, country, name = fields[2:5]
@@ -53,9 +60,13 @@ def owner_in(file: Path, address: IPv4Address | IPv6Address) -> Owner | None:
 
 
 @contextmanager
-def _lines(file: Path) -> Iterator[Iterable[str]]:
+def _lines(file: Path) -> Iterator[Iterable[bytes]]:
+    """Opens the lines of a file. No more of a line is read than shows that it is too long."""
     with file.open("rb") as opened:
         packed = opened.read(2) == b"\x1f\x8b"
         opened.seek(0)
         with gzip.open(opened) if packed else opened as unpacked:
-            yield (line.decode("utf-8", "replace") for line in unpacked)
+            try:
+                yield iter(lambda: unpacked.readline(LONGEST_LINE + 1), b"")
+            except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
+                raise ValueError(f"{file}: damaged gzip: {exc}") from exc

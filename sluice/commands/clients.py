@@ -81,7 +81,7 @@ def _name_of(address: str) -> str:
 def _owner_of(file: Path, address: IPv4Address | IPv6Address) -> str:
     try:
         return str(owner_in(file, address) or f"not in {file}")
-    except (OSError, ValueError, EOFError) as exc:
+    except (OSError, ValueError) as exc:
         raise click.ClickException(str(exc)) from exc
 
 
