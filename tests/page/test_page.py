@@ -313,6 +313,7 @@ def test_a_part_of_the_time_is_shown_by_a_drag_or_keys_kept_in_the_address_and_l
     expect(chart).to_be_focused()
     chart.press("ArrowLeft")
     chart.press("Control++")
+    assert page.url.endswith("#now/1d")
     chart.press("+")
     expect(page).to_have_url(re.compile(r"#now/\d+m/\d+$"))
     chart.press("Control+-")
