@@ -10,7 +10,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
-from chalicelib.core.durations import DAY_S
+from chalicelib.core.durations import DAY_S, HOUR_S
 from chalicelib.core.measures import Measure
 from chalicelib.core.rates import Rate
 from chalicelib.core.refusals import REFUSAL_COLUMNS
@@ -26,7 +26,7 @@ LONGEST_QUOTA_S = 31 * DAY_S
 """Longest window of a quota, which is counted from roll-ups (``core.roll_ups``). The shortest is a day."""
 QUOTA_SLOT_S = 900
 """Length of a slot of roll-ups; the slots of other rules are shorter."""
-_QUOTA_SLOTS_S = (QUOTA_SLOT_S, 3600, 3 * 3600, 6 * 3600)
+_QUOTA_SLOTS_S = (QUOTA_SLOT_S, HOUR_S, 3 * HOUR_S, 6 * HOUR_S)
 """Lengths of a quota's slots. Each divides a day and all longer ones."""
 FEWEST_QUOTA_SLOTS = 96
 """Fewest slots in the window of a quota: those of a day."""

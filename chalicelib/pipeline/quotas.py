@@ -32,6 +32,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from chalicelib.core.detections import Announced, detections_of
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.meter_tally import BadTally
 from chalicelib.core.roll_ups import entries, finest_slots, for_quotas, packed, rolled_up, summed
 from chalicelib.core.rules import Rule, RuleSet
@@ -73,7 +74,7 @@ SLICE = 100_000
 TRIES = 2
 """Attempts of a run: after a conflict, it begins again with the roll-ups of the other container."""
 
-KEPT_LONGER_S = 86400
+KEPT_LONGER_S = DAY_S
 """Seconds for which a roll-up is kept after the longest window has left it behind."""
 
 LOADING = "not loaded: {} roll-ups"

@@ -18,7 +18,7 @@ from chalicelib.core.tokens import SECRET_BYTES, Role, TokensError, issue
 from chalicelib.edges.tokens import CACHED_S, FileTokens, ParameterTokens
 from chalicelib.ports import Unavailable
 from sluice.commands.shared.api import ask, yes_option
-from sluice.commands.shared.deployment import complete_stage
+from sluice.commands.shared.deployment import stage_options
 from sluice.commands.shared.options import NEW_FILE, json_output
 from sluice.commands.shared.output import output, table
 from sluice.commands.shared.times import DURATION, expiry, local
@@ -81,16 +81,7 @@ class Place:
 def store_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that name the store, which the command receives as ``place``."""
 
-    @click.option(
-        "--stage",
-        default="prod",
-        show_default=True,
-        metavar="NAME",
-        shell_complete=complete_stage,
-        help="Deployment whose tokens these are.",
-    )
-    @click.option("--region", metavar="NAME", help="AWS region; by default the one boto3 finds.")
-    @click.option("--profile", metavar="NAME", help="Profile of the AWS credentials.")
+    @stage_options("Deployment whose tokens these are.")
     @click.option("--parameter", envvar="TOKENS_PARAMETER", help="SSM parameter, if it is not /sluice/STAGE/tokens.")
     @click.option("--file", type=NEW_FILE, envvar="TOKENS_FILE", help="File with the tokens of a local machine.")
     @wraps(command)

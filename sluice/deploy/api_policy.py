@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sluice.deploy.policies import Policy
+from sluice.deploy.policies import Policy, as_list, statements_of
 
 INVOKE = {"Principal": "*", "Action": "execute-api:Invoke", "Resource": "execute-api:/*"}
 DENIED = "NotIpAddress"
@@ -51,20 +51,14 @@ def admitted(policy: Policy | None) -> frozenset[str] | None:
     >>> admitted({"Statement": {"Effect": "Deny", **INVOKE}})
     """
     networks: list[str] = []
-    for statement in statements_of(policy):
+    for statement in statements_of(policy or {}):
         if statement.get("Effect") == "Deny":
             for by_key in statement.get("Condition", {}).values():
                 for named in by_key.values():
-                    networks += _listed(named)
-    by_effect = sorted(map(_plain, statements_of(policy)), key=lambda each: str(each.get("Effect")))
+                    networks += as_list(named)
+    by_effect = sorted(map(_plain, statements_of(policy or {})), key=lambda each: str(each.get("Effect")))
     ours = not policy or by_effect == [_plain(each) for each in api_policy(networks)["Statement"]]
     return frozenset(networks) if ours else None
-
-
-def statements_of(policy: Policy | None) -> list[dict[str, Any]]:
-    """Returns the statements of a policy, which may be a list or a single one."""
-    statements = (policy or {}).get("Statement", [])
-    return [statements] if isinstance(statements, dict) else list(statements)
 
 
 def allows_everyone(policy: Policy | None) -> bool:
@@ -74,25 +68,23 @@ def allows_everyone(policy: Policy | None) -> bool:
     (True, False)
     """
     anyone = ("*", ["*"], {"AWS": "*"}, {"AWS": ["*"]})
-    return any(each.get("Effect") == "Allow" and each.get("Principal") in anyone for each in statements_of(policy))
+    return any(
+        each.get("Effect") == "Allow" and each.get("Principal") in anyone for each in statements_of(policy or {})
+    )
 
 
 def _plain(statement: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a statement in one of the forms that mean the same."""
     plain = dict(statement)
     for element in ("Action", "Resource"):
-        plain[element] = _listed(plain.get(element, []))
+        plain[element] = as_list(plain.get(element, []))
     if plain.get("Principal") == {"AWS": "*"}:
         plain["Principal"] = "*"
     if len(plain["Resource"]) == 1 and EVERY_ROUTE.fullmatch(plain["Resource"][0]):
         plain["Resource"] = [INVOKE["Resource"]]
     conditions = plain.pop("Condition", {})
     plain["Condition"] = {
-        operator: {key.lower(): _listed(named) for key, named in by_key.items()}
+        operator: {key.lower(): as_list(named) for key, named in by_key.items()}
         for operator, by_key in conditions.items()
     }
     return plain
-
-
-def _listed(named: Any) -> list[Any]:
-    return list(named) if isinstance(named, list | tuple) else [named]

@@ -58,6 +58,17 @@ def policy(statements: list[dict[str, Any]]) -> Policy:
     return {"Version": "2012-10-17", "Statement": statements}
 
 
+def statements_of(policy: Policy) -> list[dict[str, Any]]:
+    """Returns the statements of a policy, which may have none, or one without a list."""
+    statements = policy.get("Statement", [])
+    return [statements] if isinstance(statements, dict) else list(statements)
+
+
+def as_list(value: Any) -> list[Any]:
+    """Returns the values of a policy's element, which may be one without a list."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
 def allow(service: str, actions: str, resource: Any) -> dict[str, Any]:
     """Returns a statement that allows a service's actions, whose names are separated by spaces."""
     return {"Effect": "Allow", "Action": [f"{service}:{action}" for action in actions.split()], "Resource": resource}

@@ -45,6 +45,28 @@ def complete_stage(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [name for name in stages if name.startswith(incomplete)]
 
 
+def stage_options(about: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Returns a decorator that adds ``--stage``, with ``about`` as its help, ``--region`` and ``--profile``."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for option in (
+            click.option("--profile", metavar="NAME", help="Profile of the AWS credentials."),
+            click.option("--region", metavar="NAME", help="AWS region; by default the one boto3 finds."),
+            click.option(
+                "--stage",
+                default="prod",
+                show_default=True,
+                metavar="NAME",
+                shell_complete=complete_stage,
+                help=about,
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
 def stage_command(command: Callable[..., None]) -> Callable[..., None]:
     """Adds ``--stage``, ``--region`` and ``--profile``; the command receives ``stage`` and ``account``.
 
@@ -52,16 +74,7 @@ def stage_command(command: Callable[..., None]) -> Callable[..., None]:
     become the command's error message.
     """
 
-    @click.option(
-        "--stage",
-        default="prod",
-        show_default=True,
-        metavar="NAME",
-        shell_complete=complete_stage,
-        help="Name of the deployment.",
-    )
-    @click.option("--region", metavar="NAME", help="AWS region; by default the one boto3 finds.")
-    @click.option("--profile", metavar="NAME", help="Profile of the AWS credentials.")
+    @stage_options("Name of the deployment.")
     @wraps(command)
     def run(region: str | None, profile: str | None, **arguments: Any) -> None:
         account = click.get_current_context().find_object(AwsAccount)

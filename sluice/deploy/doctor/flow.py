@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from chalicelib.core.decisions import Outcome
+from chalicelib.core.durations import DAY_S
 from chalicelib.core.tally import LONGEST_RETENTION_S
 from chalicelib.core.wording import plural
 from sluice.deploy.account import missing_ok
@@ -13,7 +14,7 @@ RETRIED_MS = 300_000
 """Lag of the readers of the state table above which more than a batch that is repeated and divided is late."""
 MALFORMED_SHARE = 0.05
 LATE_SHARE = 0.05
-NOTIFIED_S = 86_400
+NOTIFIED_S = DAY_S
 """Time within which a bucket with logs usually gets an object."""
 WAITING_S = 1800
 """Age of the oldest notification, in seconds, above which imports are late: one has failed, or there are too many."""

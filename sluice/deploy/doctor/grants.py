@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sluice.deploy.policies import Policy
+from sluice.deploy.policies import Policy, as_list, statements_of
 
 Statement = Mapping[str, Any]
 
@@ -27,23 +27,23 @@ class Grant:
 
 def calls_of(policy: Policy) -> Iterator[Grant]:
     """Yields the calls that a policy allows, each pattern as one."""
-    for statement in _statements(policy):
-        for action in _as_list(statement.get("Action", ())):
-            for resource in _as_list(statement.get("Resource", ())):
+    for statement in statements_of(policy):
+        for action in as_list(statement.get("Action", ())):
+            for resource in as_list(statement.get("Resource", ())):
                 for key in _leading_keys(statement) or ("",):
                     yield Grant(action, resource, key)
 
 
 def allowed(call: Grant, policies: Sequence[Policy]) -> bool:
     """Returns whether the policies together allow a call: one of their statements does, and none denies it."""
-    covering = [each for policy in policies for each in _statements(policy) if _covers(each, call)]
+    covering = [each for policy in policies for each in statements_of(policy) if _covers(each, call)]
     denied = any(each["Effect"] == "Deny" and "Condition" not in each for each in covering)
     return not denied and any(each["Effect"] == "Allow" for each in covering)
 
 
 def allowed_somewhere(action: str, policies: Sequence[Policy]) -> bool:
     """Returns whether a statement allows an action on any resource."""
-    statements = (each for policy in policies for each in _statements(policy))
+    statements = (each for policy in policies for each in statements_of(policy))
     return any(each["Effect"] == "Allow" and _names(each, "Action", action) for each in statements)
 
 
@@ -71,8 +71,8 @@ def _covers(statement: Statement, call: Grant) -> bool:
 def _names(statement: Statement, element: str, name: str) -> bool:
     """Returns whether a statement's element, or its negation, comprises a name."""
     if f"Not{element}" in statement:
-        return not _any_matches(_as_list(statement[f"Not{element}"]), name)
-    return _any_matches(_as_list(statement.get(element, ())), name)
+        return not _any_matches(as_list(statement[f"Not{element}"]), name)
+    return _any_matches(as_list(statement.get(element, ())), name)
 
 
 def _any_matches(patterns: Sequence[str], name: str) -> bool:
@@ -93,15 +93,5 @@ def _leading_keys(statement: Statement) -> list[str] | None:
     """Returns the partition keys to which a statement is restricted; None if it is not."""
     for operator, condition in statement.get("Condition", {}).items():
         if operator in ("ForAllValues:StringLike", "ForAllValues:StringEquals") and LEADING_KEYS in condition:
-            return _as_list(condition[LEADING_KEYS])
+            return as_list(condition[LEADING_KEYS])
     return None
-
-
-def _statements(policy: Policy) -> list[Statement]:
-    """Returns the statements of a policy, which may have one without a list."""
-    statements = policy["Statement"]
-    return [statements] if isinstance(statements, Mapping) else list(statements)
-
-
-def _as_list(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
-from chalicelib.core.addresses import pack, parse_network
+from chalicelib.core.addresses import parse_network
 from chalicelib.core.client_groups import group_keys
 from chalicelib.core.known_clients import PERIOD_S, digest_of, period_of
 from chalicelib.core.logs.requests import Source
@@ -56,15 +57,14 @@ def test_a_network_that_a_rule_counts_as_a_whole_is_no_client_beside_its_own_cli
         '[[rule]]\nname = "fleet"\nlimit = 1\nwindow = "5s"\naggregate = { ipv4 = 24, ipv6 = 32 }\n'
     ).meters()
     groups = replace(wide, by=("path",))
-    clients = ["192.0.2.7", "198.51.100.9", "2001:db8:1::", "2001:db9:2::"]
-    by_itself = [address for address in map(pack, (clients[0], clients[2])) if address is not None]
-    networks = [
-        address
-        for address in map(pack, ("192.0.2.0", "198.51.100.0", "2001:db8::", "2001:db9::"))
-        if address is not None
-    ]
-    in_groups = [address for address in [pack("203.0.113.7")] if address is not None]
-    networks += [address for address in [pack("203.0.113.0")] if address is not None]
+    by_itself, in_groups, networks = (
+        [ip_address(text).packed for text in texts.split()]
+        for texts in (
+            "192.0.2.7 2001:db8:1::",
+            "203.0.113.7",
+            "192.0.2.0 198.51.100.0 2001:db8:: 2001:db9:: 203.0.113.0",
+        )
+    )
     counted = [
         MeterTally.of(Source.CLOUDFRONT, meter, count(keys, [START * 1000] * len(keys), meter.slot_ms))
         for meter, keys in (
